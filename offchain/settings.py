@@ -1,0 +1,119 @@
+"""Settings of the keeper and the command line: environment (`EVENKEEL_…`), then `evenkeel.toml`, then defaults.
+
+Nothing is signed unless a keystore is named. `ETH_RPC_URL` is accepted for the node's address.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from offchain.chain.contracts import address_of
+from offchain.errors import ConfigError
+
+__all__ = ["Settings", "load_settings"]
+
+TOML_FILE = "evenkeel.toml"
+
+
+class Settings(BaseSettings):
+    """One typed settings class; every field's name is also its key in `evenkeel.toml`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVENKEEL_", toml_file=TOML_FILE, extra="forbid", populate_by_name=True, validate_default=False
+    )
+
+    rpc_url: str = Field(
+        default="http://127.0.0.1:8545",
+        validation_alias=AliasChoices("EVENKEEL_RPC_URL", "rpc_url", "ETH_RPC_URL"),
+        description="the node's HTTP address",
+    )
+    rpc_timeout_seconds: float = Field(default=20, gt=0, description="how long one request to the node may take")
+    vault: str | None = Field(default=None, description="the vault to keep on target")
+    executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
+    keystore: Path | None = Field(default=None, description="encrypted account file; without it nothing is signed")
+    password_file: Path | None = Field(default=None, description="file with the keystore's password")
+    dry_run: bool = Field(default=False, description="simulate only, never send")
+    v2_factories: list[str] = Field(default=[], description="Uniswap V2 factories to look for pairs in")
+    v3_factories: list[str] = Field(default=[], description="Uniswap V3 factories to look for pools in")
+    v3_fees: list[int] = Field(default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths")
+    v2_fee_bps: int = Field(default=30, ge=0, lt=10_000, description="fee of V2 pairs, basis points")
+    interval_seconds: int = Field(default=60, ge=1, description="seconds between two looks at the vault")
+    cron: str | None = Field(default=None, description="five-field cron line (UTC) instead of the interval")
+    deadline_seconds: int = Field(default=600, ge=1, description="a transaction not mined by then is void")
+    receipt_timeout_seconds: float = Field(default=180, gt=0, description="how long to wait for a receipt")
+    gas_margin_percent: int = Field(default=60, ge=0, le=500, description="gas limit above the estimate")
+    max_fee_gwei: float | None = Field(default=None, gt=0, description="never pay more than this a gas unit")
+    journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
+    log_json: bool = Field(default=False, description="log lines as JSON")
+
+    @field_validator("vault", "executor")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        return None if value is None else _checked(value)
+
+    @field_validator("v2_factories", "v3_factories")
+    @classmethod
+    def _are_addresses(cls, values: list[str]) -> list[str]:
+        return [_checked(value) for value in values]
+
+    @model_validator(mode="after")
+    def _password_has_keystore(self) -> Settings:
+        if self.password_file is not None and self.keystore is None:
+            raise ValueError("password_file is set but keystore is not")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the caller says, then the environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment and `config` (default: `evenkeel.toml` here, if there is one).
+
+    Overrides that are None are left out. Raises ConfigError that names each wrong key.
+    """
+    path = config or Path(TOML_FILE)
+    if config is not None and not config.is_file():
+        raise ConfigError(f"config: no such file: {config}")
+
+    class _Settings(Settings):
+        model_config = SettingsConfigDict(**{**Settings.model_config, "toml_file": path})
+
+    try:
+        return _Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError("settings: " + "; ".join(_line(item) for item in error.errors())) from None
+    except Exception as error:  # pydantic-settings wraps what it cannot parse in the environment
+        if type(error).__name__ != "SettingsError":
+            raise
+        raise ConfigError(f"settings: {error}") from None
+
+
+def _checked(value: str) -> str:
+    try:
+        return address_of(value, "address")
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _line(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("address: ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    return f"{key}: {message}"
