@@ -11,7 +11,7 @@ from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.contract import Contract
 
-from offchain.errors import ConfigError
+from offchain.chain.errors import ConfigError
 
 __all__ = ["ERC20", "V2_FACTORY", "V2_PAIR", "V3_FACTORY", "V3_POOL", "ZERO", "address_of", "bind", "bind_abi", "load_artifact"]
 
