@@ -1,0 +1,78 @@
+# The verbs of this repository: `make` prints them. CI calls the same ones (.ci/run).
+PYTHON ?= python3
+BIN    := .venv/bin
+CONTRACTS := $(wildcard contracts/*.vy contracts/*/*.vy interfaces/*)
+# A stamp's name carries the checksum of what it was made from: the second run does nothing.
+checksum = $(shell cat $(1) | cksum | tr -d ' ')
+PY_STAMP   := .venv/.installed-$(call checksum,requirements/*.txt pyproject.toml)
+NODE_STAMP := node_modules/.installed-$(call checksum,package-lock.json)
+# Only directories that hold tests: a young repository need not have them all.
+OFFCHAIN_TESTS := $(wildcard tests/offchain tests/integration tests/stateful)
+
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install artifacts test test-unit test-offchain check format demo lock clean
+
+help: ## print the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(PY_STAMP) $(NODE_STAMP) ## make .venv and node_modules from the lock files
+
+.venv/bin/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit("evenkeel needs Python 3.11 or newer, %s is %s: set PYTHON=" % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
+	@echo "[1/3] virtual environment in .venv"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements/uv.txt
+	@touch $@
+
+$(PY_STAMP): .venv/bin/uv
+	@echo "[2/3] locked Python packages"
+	BROWNIE_NOCOMPILE=1 $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes --no-binary eth-brownie -r requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	@rm -f .venv/.installed-*
+	@touch $@
+
+$(NODE_STAMP): package-lock.json
+	@command -v npm >/dev/null || { echo "evenkeel's tests and demo need Node 18 or newer: npm was not found"; exit 1; }
+	@echo "[3/3] locked npm packages (local chain, Uniswap's compiled contracts)"
+	npm ci --ignore-scripts
+	@touch $@
+
+artifacts: install ## compile the contracts into offchain/chain/artifacts
+	$(BIN)/python scripts/build_artifacts.py
+
+test: install test-unit test-offchain ## all tests: contracts with brownie, then the rest with pytest
+
+test-unit: install
+ifneq ($(wildcard tests/unit),)
+	$(BIN)/brownie test tests/unit
+endif
+
+test-offchain: install
+ifneq ($(OFFCHAIN_TESTS),)
+	$(BIN)/pytest -p no:pytest-brownie $(OFFCHAIN_TESTS)
+endif
+
+check: install ## lint, types, and whether the committed artifacts are fresh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict offchain
+	$(BIN)/natrix lint contracts
+	$(BIN)/python scripts/build_artifacts.py --check
+
+format: install ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: install ## run the main job end to end on a local chain
+	$(BIN)/evenkeel demo
+
+lock: install ## resolve pyproject.toml and package.json into the lock files again
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	npm install --package-lock-only
+
+clean: ## remove everything that the other verbs made
+	rm -rf .venv node_modules build reports .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
