@@ -42,7 +42,10 @@ class _Refused(Exception):
 def values(state: VaultState, balances: Sequence[int] | None = None) -> list[int]:
     """USD WAD of each holding, rounded down; of `balances` when given."""
     held = state.balances if balances is None else balances
-    return [q * p // a.scale for q, p, a in zip(held, state.prices, state.assets, strict=True)]
+    return [
+        q * p // a.scale
+        for q, p, a in zip(held, state.prices, state.assets, strict=True)
+    ]
 
 
 def nav(state: VaultState, balances: Sequence[int] | None = None) -> int:
@@ -58,7 +61,9 @@ def weights(state: VaultState, balances: Sequence[int] | None = None) -> list[in
 def _weights(asset_values: Sequence[int]) -> list[int]:
     total = sum(asset_values)
     if total == 0:
-        raise PolicyError("balances: the vault holds nothing of value, so weights are undefined")
+        raise PolicyError(
+            "balances: the vault holds nothing of value, so weights are undefined"
+        )
     return [v * WAD // total for v in asset_values]
 
 
@@ -113,7 +118,11 @@ def _month(timestamp: int) -> int:
 def session_is_open(state: VaultState, now: int) -> bool:
     """The last session was not closed and its window is not over."""
     last = state.session
-    return last.id > 0 and last.closed_at == 0 and now < last.opened_at + state.rules.window_seconds
+    return (
+        last.id > 0
+        and last.closed_at == 0
+        and now < last.opened_at + state.rules.window_seconds
+    )
 
 
 def cooldown_over(state: VaultState, now: int) -> bool:
@@ -130,14 +139,34 @@ def trigger(state: VaultState, now: int) -> Trigger:
     mode = state.rules.mode
     slot = calendar_slot(state.rules, now)
     due = slot > state.session.slot
-    hit = [i for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True)) if d >= b]
+    hit = [
+        i
+        for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True))
+        if d >= b
+    ]
     by_calendar = due and mode != Mode.THRESHOLD
     by_threshold = bool(hit) and mode != Mode.CALENDAR
-    holds = (by_calendar and by_threshold) if mode == Mode.BOTH else (by_calendar or by_threshold)
-    found = [name for name, on in (("calendar", by_calendar), ("threshold", by_threshold)) if on]
+    holds = (
+        (by_calendar and by_threshold)
+        if mode == Mode.BOTH
+        else (by_calendar or by_threshold)
+    )
+    found = [
+        name
+        for name, on in (("calendar", by_calendar), ("threshold", by_threshold))
+        if on
+    ]
     kind = " and ".join(found) if holds else "none"
-    calendar_says = f"calendar slot {slot} is {'due' if due else 'used'}" if slot else "the calendar has not begun"
-    bands_say = f"outside the band: {', '.join(state.assets[i].token for i in hit)}" if hit else "every asset is in its band"
+    calendar_says = (
+        f"calendar slot {slot} is {'due' if due else 'used'}"
+        if slot
+        else "the calendar has not begun"
+    )
+    bands_say = (
+        f"outside the band: {', '.join(state.assets[i].token for i in hit)}"
+        if hit
+        else "every asset is in its band"
+    )
     return Trigger(holds, by_calendar, slot, kind, f"{calendar_says}; {bands_say}")
 
 
@@ -147,12 +176,24 @@ def _refilled(used: int, since: int, now: int, per_period_bps: int, period: int)
 
 def loss_budget_used(state: VaultState, now: int) -> int:
     """What of the loss budget is used at `now`, WAD of NAV."""
-    return _refilled(state.loss_used, state.loss_time, now, state.rules.loss_refill_bps_per_year, YEAR)
+    return _refilled(
+        state.loss_used,
+        state.loss_time,
+        now,
+        state.rules.loss_refill_bps_per_year,
+        YEAR,
+    )
 
 
 def speed_budget_used(state: VaultState, now: int) -> int:
     """What of the speed limit on moving targets is used at `now`, WAD of weight."""
-    return _refilled(state.speed_used, state.speed_time, now, state.rules.speed_refill_bps_per_day, DAY)
+    return _refilled(
+        state.speed_used,
+        state.speed_time,
+        now,
+        state.rules.speed_refill_bps_per_day,
+        DAY,
+    )
 
 
 # ---------------------------------------------------------------- flows
@@ -166,7 +207,8 @@ def mint_amounts(state: VaultState, shares: int) -> list[int]:
 def redeem_amounts(state: VaultState, shares: int, skip: int = 0) -> list[int]:
     """Token units that redeeming `shares` in kind pays, rounded down; bit i of `skip` leaves asset i behind."""
     return [
-        0 if skip >> i & 1 else min(q, MAX_REDEEMABLE) * shares // state.supply for i, q in enumerate(state.balances)
+        0 if skip >> i & 1 else min(q, MAX_REDEEMABLE) * shares // state.supply
+        for i, q in enumerate(state.balances)
     ]
 
 
@@ -176,9 +218,14 @@ def accrue_fee(state: VaultState, now: int) -> VaultState:
     if days <= 0:
         return state
     fee = state.supply * state.fee_bps * days // (365 * 10_000)
-    fee = min(fee, MAX_SUPPLY - state.supply, MAX_PENDING_FEE - state.pending_fee_shares)
+    fee = min(
+        fee, MAX_SUPPLY - state.supply, MAX_PENDING_FEE - state.pending_fee_shares
+    )
     return replace(
-        state, supply=state.supply + fee, pending_fee_shares=state.pending_fee_shares + fee, fee_accrued_at=now
+        state,
+        supply=state.supply + fee,
+        pending_fee_shares=state.pending_fee_shares + fee,
+        fee_accrued_at=now,
     )
 
 
@@ -190,7 +237,15 @@ def clip_sells(state: VaultState, sells: Sequence[int]) -> list[int]:
     held = values(state)
     total = sum(held)
     clipped = []
-    for sell, q, v, t, p, a in zip(sells, state.balances, held, targets(state), state.prices, state.assets, strict=True):
+    for sell, q, v, t, p, a in zip(
+        sells,
+        state.balances,
+        held,
+        targets(state),
+        state.prices,
+        state.assets,
+        strict=True,
+    ):
         excess = v - -(-t * total // WAD)
         clipped.append(min(sell, q, excess * a.scale // p) if excess > 0 else 0)
     return clipped
@@ -207,6 +262,19 @@ def check_open_session(state: VaultState, now: int) -> tuple[str, VaultState]:
         return "", replace(state, session=_opened(state, now), time=now)
     except _Refused as refusal:
         return str(refusal), state
+
+
+def next_session(state: VaultState, now: int) -> tuple[int, str]:
+    """The session that a rebalance at `now` has to name, and the revert string that meets it anyway ("" if none)."""
+    number = state.session.id + (0 if session_is_open(state, now) else 1)
+    try:
+        if now < state.paused_until:
+            raise _Refused("paused")
+        _check_prices(state)
+        _session_for(state, number, now)
+    except _Refused as refusal:
+        return number, str(refusal)
+    return number, ""
 
 
 def check_rebalance(
@@ -250,7 +318,12 @@ def check_rebalance(
 
 
 def _check_call(
-    state: VaultState, sells: Sequence[int], deadline: int, now: int, executor: str, keeper: bool
+    state: VaultState,
+    sells: Sequence[int],
+    deadline: int,
+    now: int,
+    executor: str,
+    keeper: bool,
 ) -> None:
     if not keeper:
         raise _Refused("not keeper")
@@ -260,7 +333,11 @@ def _check_call(
         raise _Refused("paused")
     if len(sells) != len(state.assets):
         raise _Refused("wrong length")
-    forbidden = {state.vault.lower(), state.oracle.lower(), *(a.token.lower() for a in state.assets)}
+    forbidden = {
+        state.vault.lower(),
+        state.oracle.lower(),
+        *(a.token.lower() for a in state.assets),
+    }
     if executor and executor.lower() in forbidden:
         raise _Refused("executor not allowed")
 
@@ -293,7 +370,9 @@ def _opened(state: VaultState, now: int) -> Session:
     return Session(state.session.id + 1, now, 0, slot, found.by_calendar)
 
 
-def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequence[int], now: int) -> int:
+def _check_trade(
+    state: VaultState, sent: Sequence[int], balances_after: Sequence[int], now: int
+) -> int:
     """The trade rules at unmoved prices; the charge to the loss budget, WAD of NAV."""
     before, after = values(state), values(state, balances_after)
     nav_before, nav_after = sum(before), sum(after)
@@ -302,7 +381,11 @@ def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequenc
     _check_directions(state, sent, balances_after, before, after)
 
     traded = [abs(new - old) for old, new in zip(before, after, strict=True)]
-    sold = sum(v for v, q0, q1 in zip(traded, state.balances, balances_after, strict=True) if q1 < q0)
+    sold = sum(
+        v
+        for v, q0, q1 in zip(traded, state.balances, balances_after, strict=True)
+        if q1 < q0
+    )
     drift_before = sum(_drifts(state, _weights(before)))
     drift_after = sum(_drifts(state, _weights(after)))
     if drift_before < drift_after + _ceil_div(sold * WAD, nav_before):
@@ -311,9 +394,16 @@ def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequenc
     lost = max(nav_before - nav_after, 0)
     if lost * 10_000 > state.rules.max_slippage_bps * sold:
         raise _Refused("loss above slippage")
-    error = sum(a.price_error_bps * v for a, v in zip(state.assets, traded, strict=True))
-    charge = _ceil_div(lost * WAD, nav_before) + _ceil_div(error * BPS_IN_WAD, nav_before)
-    if loss_budget_used(state, now) + charge > state.rules.loss_capacity_bps * BPS_IN_WAD:
+    error = sum(
+        a.price_error_bps * v for a, v in zip(state.assets, traded, strict=True)
+    )
+    charge = _ceil_div(lost * WAD, nav_before) + _ceil_div(
+        error * BPS_IN_WAD, nav_before
+    )
+    if (
+        loss_budget_used(state, now) + charge
+        > state.rules.loss_capacity_bps * BPS_IN_WAD
+    ):
         raise _Refused("loss budget exceeded")
     return charge
 
@@ -355,7 +445,11 @@ def _check_directions(
 
 def _is_done(state: VaultState) -> bool:
     """The session has done its work: on target if the calendar opened it, else back inside half of every band."""
-    limits = tolerances(state) if state.session.by_calendar else [b // 2 for b in bands(state)]
+    limits = (
+        tolerances(state)
+        if state.session.by_calendar
+        else [b // 2 for b in bands(state)]
+    )
     return all(d <= limit for d, limit in zip(drifts(state), limits, strict=True))
 
 

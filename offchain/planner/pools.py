@@ -1,0 +1,269 @@
+"""Uniswap V2 and V3 pools in exact integers: what a swap pays on chain, to the wei, and the pool after it.
+
+A pool is a frozen snapshot; `swap` returns the output and the next snapshot, so legs can be chained. V3 follows
+UniswapV3Pool.swap step by step, the bounds of the tick bitmap's words included, because each step rounds.
+Amounts are token units, prices the pool's own sqrt(token1/token0) * 2**96.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
+
+from offchain.errors import PoolError
+
+Q96 = 2**96
+MIN_TICK, MAX_TICK = -887_272, 887_272
+MIN_SQRT_RATIO = 4_295_128_739
+MAX_SQRT_RATIO = 1_461_446_703_485_210_103_287_273_052_203_988_822_378_723_970_342
+PIPS = 1_000_000  # V3 fees are in millionths
+MAX_UINT112 = 2**112 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class V2Pool:
+    """A constant-product pair."""
+
+    address: str
+    token0: str
+    token1: str
+    fee_bps: int  # 30 on Uniswap
+    reserve0: int
+    reserve1: int
+
+    def amount_out(self, token_in: str, amount_in: int) -> int:
+        """Token units paid for `amount_in` of `token_in`, the fee taken."""
+        reserve_in, reserve_out = self._reserves(token_in)
+        if reserve_in == 0 or reserve_out == 0:
+            raise PoolError(f"pool {self.address} has no liquidity")
+        if reserve_in + amount_in > MAX_UINT112:
+            raise PoolError(f"pool {self.address} cannot hold that much {token_in}")
+        after_fee = amount_in * (10_000 - self.fee_bps)
+        return after_fee * reserve_out // (reserve_in * 10_000 + after_fee)
+
+    def swap(self, token_in: str, amount_in: int) -> tuple[int, V2Pool]:
+        """The output and the pool after the swap."""
+        paid = self.amount_out(token_in, amount_in)
+        if same(token_in, self.token0):
+            return paid, replace(
+                self, reserve0=self.reserve0 + amount_in, reserve1=self.reserve1 - paid
+            )
+        return paid, replace(
+            self, reserve0=self.reserve0 - paid, reserve1=self.reserve1 + amount_in
+        )
+
+    def _reserves(self, token_in: str) -> tuple[int, int]:
+        if zero_for_one(self, token_in):
+            return self.reserve0, self.reserve1
+        return self.reserve1, self.reserve0
+
+
+@dataclass(frozen=True, slots=True)
+class V3Pool:
+    """A concentrated-liquidity pool with its initialised ticks.
+
+    `ticks` lists (tick, liquidityNet) in ascending order. They are complete between `known_from` and `known_to`;
+    a swap that would leave that range raises PoolError instead of guessing.
+    """
+
+    address: str
+    token0: str
+    token1: str
+    fee: int  # pips: 3000 = 0.3 %
+    tick_spacing: int
+    sqrt_price_x96: int
+    tick: int
+    liquidity: int
+    ticks: tuple[tuple[int, int], ...]
+    known_from: int = MIN_TICK
+    known_to: int = MAX_TICK
+
+    def amount_out(self, token_in: str, amount_in: int) -> int:
+        """Token units paid for `amount_in` of `token_in`, the fee taken."""
+        return self.swap(token_in, amount_in)[0]
+
+    def swap(self, token_in: str, amount_in: int) -> tuple[int, V3Pool]:
+        """The output and the pool after the swap; PoolError when the pool cannot take all of `amount_in`."""
+        downward = zero_for_one(self, token_in)
+        limit = MIN_SQRT_RATIO + 1 if downward else MAX_SQRT_RATIO - 1
+        price, tick, liquidity = self.sqrt_price_x96, self.tick, self.liquidity
+        remaining, paid = amount_in, 0
+        while remaining > 0:
+            if price == limit:
+                raise PoolError(
+                    f"pool {self.address} has too little liquidity for {amount_in} of {token_in}"
+                )
+            next_tick, net = self._next_tick(tick, downward)
+            next_price = sqrt_ratio_at_tick(next_tick)
+            bound = max(next_price, limit) if downward else min(next_price, limit)
+            start = price
+            price, taken, out, fee = swap_step(
+                start, bound, liquidity, remaining, self.fee
+            )
+            remaining -= taken + fee
+            paid += out
+            if price == next_price:
+                liquidity += -net if downward else net
+                tick = next_tick - 1 if downward else next_tick
+            elif price != start:
+                tick = tick_at_sqrt_ratio(price)
+        return paid, replace(self, sqrt_price_x96=price, tick=tick, liquidity=liquidity)
+
+    def _next_tick(self, tick: int, downward: bool) -> tuple[int, int]:
+        """The next initialised tick in this word of the bitmap with its liquidityNet, or the word's end and 0."""
+        compressed = tick // self.tick_spacing
+        if downward:
+            end = (compressed >> 8 << 8) * self.tick_spacing
+            at = bisect_right(self.ticks, tick, key=_tick_of) - 1
+            found = at >= 0 and self.ticks[at][0] >= end
+        else:
+            end = (((compressed + 1) >> 8 << 8) + 255) * self.tick_spacing
+            at = bisect_right(self.ticks, tick, key=_tick_of)
+            found = at < len(self.ticks) and self.ticks[at][0] <= end
+        next_tick, net = self.ticks[at] if found else (end, 0)
+        if not self.known_from <= next_tick <= self.known_to and (
+            MIN_TICK < next_tick < MAX_TICK
+        ):
+            raise PoolError(
+                f"pool {self.address}: the swap leaves the ticks that were read; read a wider range"
+            )
+        return min(max(next_tick, MIN_TICK), MAX_TICK), net
+
+
+Pool = V2Pool | V3Pool
+
+
+def same(a: str, b: str) -> bool:
+    """Two addresses are the same, whatever their capitals."""
+    return a.lower() == b.lower()
+
+
+def zero_for_one(pool: Pool, token_in: str) -> bool:
+    """The swap sells token0."""
+    if same(token_in, pool.token0):
+        return True
+    if same(token_in, pool.token1):
+        return False
+    raise PoolError(f"pool {pool.address} does not trade {token_in}")
+
+
+def trades(pool: Pool, a: str, b: str) -> bool:
+    """The pool exchanges these two tokens."""
+    return {pool.token0.lower(), pool.token1.lower()} == {a.lower(), b.lower()}
+
+
+# ---------------------------------------------------------------- Uniswap V3 maths
+
+
+def swap_step(
+    price: int, target: int, liquidity: int, remaining: int, fee: int
+) -> tuple[int, int, int, int]:
+    """SwapMath.computeSwapStep for an exact input: (next price, amount in, amount out, fee)."""
+    downward = price >= target
+    after_fee = remaining * (PIPS - fee) // PIPS
+    to_target = (
+        amount0(target, price, liquidity, up=True)
+        if downward
+        else amount1(price, target, liquidity, up=True)
+    )
+    reached = after_fee >= to_target
+    next_price = (
+        target if reached else next_sqrt_price(price, liquidity, after_fee, downward)
+    )
+    reached = next_price == target
+    if downward:
+        taken = to_target if reached else amount0(next_price, price, liquidity, up=True)
+        paid = amount1(next_price, price, liquidity, up=False)
+    else:
+        taken = to_target if reached else amount1(price, next_price, liquidity, up=True)
+        paid = amount0(price, next_price, liquidity, up=False)
+    return (
+        next_price,
+        taken,
+        paid,
+        _ceil_div(taken * fee, PIPS - fee) if reached else remaining - taken,
+    )
+
+
+def amount0(low: int, high: int, liquidity: int, *, up: bool) -> int:
+    """SqrtPriceMath.getAmount0Delta: token0 between two prices, low <= high."""
+    numerator = (liquidity << 96) * (high - low)
+    return (
+        _ceil_div(_ceil_div(numerator, high), low) if up else numerator // high // low
+    )
+
+
+def amount1(low: int, high: int, liquidity: int, *, up: bool) -> int:
+    """SqrtPriceMath.getAmount1Delta: token1 between two prices, low <= high."""
+    numerator = liquidity * (high - low)
+    return _ceil_div(numerator, Q96) if up else numerator // Q96
+
+
+def next_sqrt_price(price: int, liquidity: int, amount: int, downward: bool) -> int:
+    """SqrtPriceMath.getNextSqrtPriceFromInput, with its branch for products above 256 bits."""
+    if not downward:
+        return price + amount * Q96 // liquidity
+    if amount == 0:
+        return price
+    numerator = liquidity << 96
+    product = amount * price
+    if product < 2**256 and numerator + product < 2**256:
+        return _ceil_div(numerator * price, numerator + product)
+    return _ceil_div(numerator, numerator // price + amount)
+
+
+# sqrt(1.0001 ** -(2 ** bit)) * 2 ** 128, from TickMath
+_TICK_FACTORS = (
+    0xFFFCB933BD6FAD37AA2D162D1A594001,
+    0xFFF97272373D413259A46990580E213A,
+    0xFFF2E50F5F656932EF12357CF3C7FDCC,
+    0xFFE5CACA7E10E4E61C3624EAA0941CD0,
+    0xFFCB9843D60F6159C9DB58835C926644,
+    0xFF973B41FA98C081472E6896DFB254C0,
+    0xFF2EA16466C96A3843EC78B326B52861,
+    0xFE5DEE046A99A2A811C461F1969C3053,
+    0xFCBE86C7900A88AEDCFFC83B479AA3A4,
+    0xF987A7253AC413176F2B074CF7815E54,
+    0xF3392B0822B70005940C7A398E4B70F3,
+    0xE7159475A2C29B7443B29C7FA6E889D9,
+    0xD097F3BDFD2022B8845AD8F792AA5825,
+    0xA9F746462D870FDF8A65DC1F90E061E5,
+    0x70D869A156D2A1B890BB3DF62BAF32F7,
+    0x31BE135F97D08FD981231505542FCFA6,
+    0x9AA508B5B7A84E1C677DE54F3E99BC9,
+    0x5D6AF8DEDB81196699C329225EE604,
+    0x2216E584F5FA1EA926041BEDFE98,
+    0x48A170391F7DC42444E8FA2,
+)
+
+
+def sqrt_ratio_at_tick(tick: int) -> int:
+    """TickMath.getSqrtRatioAtTick."""
+    if not MIN_TICK <= tick <= MAX_TICK:
+        raise PoolError(f"tick {tick} is outside {MIN_TICK}..{MAX_TICK}")
+    ratio = 1 << 128
+    for bit, factor in enumerate(_TICK_FACTORS):
+        if abs(tick) >> bit & 1:
+            ratio = ratio * factor >> 128
+    if tick > 0:
+        ratio = (2**256 - 1) // ratio
+    return _ceil_div(ratio, 2**32)
+
+
+def tick_at_sqrt_ratio(price: int) -> int:
+    """TickMath.getTickAtSqrtRatio: the greatest tick whose price is not above `price`."""
+    if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
+        raise PoolError(f"sqrt price {price} is outside the range of Uniswap V3")
+    return (
+        MIN_TICK
+        - 1
+        + bisect_left(range(MIN_TICK, MAX_TICK + 1), price + 1, key=sqrt_ratio_at_tick)
+    )
+
+
+def _tick_of(entry: tuple[int, int]) -> int:
+    return entry[0]
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
