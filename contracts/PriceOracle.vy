@@ -12,7 +12,7 @@
 
 from interfaces import IAggregatorV3
 from interfaces import IPriceOracle
-from .modules import ownable
+from contracts.modules import ownable
 
 implements: IPriceOracle
 initializes: ownable
