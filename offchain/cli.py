@@ -48,7 +48,10 @@ audit_app = typer.Typer(help="Check what a vault did.", no_args_is_help=True)
 app.add_typer(keeper_app, name="keeper")
 app.add_typer(audit_app, name="audit")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings [default: evenkeel.toml]")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with settings [default: evenkeel.toml]"),
+]
 RpcOption = Annotated[str | None, typer.Option("--rpc-url", help="Address of the node, http://… .")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 VaultArgument = Annotated[str, typer.Argument(metavar="VAULT", help="Address of the vault.")]
@@ -64,9 +67,15 @@ def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except EvenkeelError as error:
-            _fail(str(error), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, getattr(error, "tx_hash", None))
+            _fail(
+                str(error),
+                EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED,
+                getattr(error, "tx_hash", None),
+            )
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
-            _fail(f"rpc_url: the node does not answer ({type(error).__name__}); is it running, and is the address right?")
+            _fail(
+                f"rpc_url: the node does not answer ({type(error).__name__}); is it running, and is the address right?"
+            )
         except Web3Exception as error:
             _fail(f"the node's answer cannot be used: {error}")
         raise AssertionError  # pragma: no cover
@@ -83,7 +92,12 @@ def _fail(message: str, code: int = EXIT_FAILED, tx_hash: str | None = None) -> 
 
 @app.command(epilog="Example:  evenkeel status 0xVault… --rpc-url http://127.0.0.1:8545 --json")
 @_plain_errors
-def status(vault: VaultArgument, rpc_url: RpcOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(
+    vault: VaultArgument,
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show a vault's weights, targets, bands and session."""
     from offchain.chain.vault import read_vault, symbols
 
@@ -124,22 +138,35 @@ def once(
         raise typer.Exit(EXIT_FAILED)
 
 
-@keeper_app.command(epilog="Example:  EVENKEEL_CRON='*/5 * * * *' evenkeel keeper run --vault 0xVault…   (stop it with SIGTERM)")
+@keeper_app.command(
+    epilog="Example:  EVENKEEL_CRON='*/5 * * * *' evenkeel keeper run --vault 0xVault…   (stop it with SIGTERM)"
+)
 @_plain_errors
 def run(
     vault: VaultOption = None,
     rpc_url: RpcOption = None,
     config: ConfigOption = None,
     dry_run: DryRunOption = False,
-    interval_seconds: Annotated[int | None, typer.Option("--interval-seconds", min=1, help="Seconds between looks.")] = None,
-    cron: Annotated[str | None, typer.Option("--cron", help="Five-field cron line, UTC, instead of the interval.")] = None,
+    interval_seconds: Annotated[
+        int | None,
+        typer.Option("--interval-seconds", min=1, help="Seconds between looks."),
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option("--cron", help="Five-field cron line, UTC, instead of the interval."),
+    ] = None,
 ) -> None:
     """Keep the vault on target on a schedule until SIGTERM or Ctrl-C. Node outages are waited out."""
     from offchain.keeper.loop import from_settings
     from offchain.keeper.schedule import run as run_schedule
 
     settings = _settings(
-        config, rpc_url=rpc_url, vault=vault, dry_run=dry_run or None, interval_seconds=interval_seconds, cron=cron
+        config,
+        rpc_url=rpc_url,
+        vault=vault,
+        dry_run=dry_run or None,
+        interval_seconds=interval_seconds,
+        cron=cron,
     )
     with from_settings(settings, _connect(settings, check=False)) as keeper:
         run_schedule(keeper, interval_seconds=settings.interval_seconds, cron=settings.cron)
@@ -147,7 +174,12 @@ def run(
 
 @audit_app.command(epilog="Example:  evenkeel audit verify 0xVault… --rpc-url http://127.0.0.1:8545")
 @_plain_errors
-def verify(vault: VaultArgument, rpc_url: RpcOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def verify(
+    vault: VaultArgument,
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Recompute the audit head from the vault's events and compare it with the one on chain."""
     from offchain.audit import verify_vault
 
@@ -163,9 +195,17 @@ def verify(vault: VaultArgument, rpc_url: RpcOption = None, config: ConfigOption
 @app.command(epilog="Example:  evenkeel demo --days 60 --out demo-out")
 @_plain_errors
 def demo(
-    days: Annotated[int | None, typer.Option("--days", min=2, help="Trading days of price history to replay.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the chart and the tables.")] = Path("demo-out"),
-    keep_chain: Annotated[bool, typer.Option("--keep-chain", help="Leave the local chain running at the end.")] = False,
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=2, help="Trading days of price history to replay."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the chart and the tables.")] = Path(
+        "demo-out"
+    ),
+    keep_chain: Annotated[
+        bool,
+        typer.Option("--keep-chain", help="Leave the local chain running at the end."),
+    ] = False,
 ) -> None:
     """Run the whole system on a local chain with real Uniswap pools and real price history."""
     if importlib.util.find_spec("offchain.demo") is None:
@@ -173,7 +213,9 @@ def demo(
     try:
         from offchain.demo.run import run_demo
     except ModuleNotFoundError as error:
-        raise ConfigError(f"demo: {error.name} is missing; install it with: pip install 'evenkeel[demo]'") from None
+        raise ConfigError(
+            f"demo: {error.name} is missing; install it with: pip install 'evenkeel[demo]'"
+        ) from None
     run_demo(**({} if days is None else {"days": days}), out=out, keep_chain=keep_chain)
 
 
@@ -240,7 +282,11 @@ def _print_status(report: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for asset in report["assets"]:
         weight = asset["weight_percent"]
-        price = f"{asset['price_usd']:,.4f}" if asset["price_status"] == 0 else f"not usable ({asset['price_status']})"
+        price = (
+            f"{asset['price_usd']:,.4f}"
+            if asset["price_status"] == 0
+            else f"not usable ({asset['price_status']})"
+        )
         table.add_row(
             asset["symbol"],
             "-" if weight is None else f"{weight:.2f}",
@@ -253,7 +299,9 @@ def _print_status(report: dict[str, Any]) -> None:
     console.print(table)
     session = report["session"]
     state = "open" if session["open"] else "cooldown" if not report["cooldown_over"] else "closed"
-    console.print(f"session {session['id']} {state} · mode {report['mode']} · trigger {report['trigger']}: {report['trigger_reason']}")
+    console.print(
+        f"session {session['id']} {state} · mode {report['mode']} · trigger {report['trigger']}: {report['trigger_reason']}"
+    )
     console.print(
         f"loss budget {report['loss_budget_used_percent']:.4f} of {report['loss_budget_percent']:.2f} %"
         f" · {'PAUSED' if report['paused'] else 'not paused'} · head {report['head']}"
@@ -277,7 +325,11 @@ def _connect(settings: Settings, *, check: bool = True) -> Web3:
 
 
 def _log_to_stderr(as_json: bool) -> None:
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

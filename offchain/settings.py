@@ -9,11 +9,22 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    AliasChoices,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from offchain.chain.contracts import address_of
-from offchain.errors import ConfigError
+from offchain.chain.errors import ConfigError
 
 __all__ = ["Settings", "load_settings"]
 
@@ -24,7 +35,11 @@ class Settings(BaseSettings):
     """One typed settings class; every field's name is also its key in `evenkeel.toml`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EVENKEEL_", toml_file=TOML_FILE, extra="forbid", populate_by_name=True, validate_default=False
+        env_prefix="EVENKEEL_",
+        toml_file=TOML_FILE,
+        extra="forbid",
+        populate_by_name=True,
+        validate_default=False,
     )
 
     rpc_url: str = Field(
@@ -32,11 +47,19 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("EVENKEEL_RPC_URL", "rpc_url", "ETH_RPC_URL"),
         description="the node's HTTP address",
     )
-    rpc_timeout_seconds: float = Field(default=20, gt=0, description="how long one request to the node may take")
+    rpc_timeout_seconds: float = Field(
+        default=20, gt=0, description="how long one request to the node may take"
+    )
     vault: str | None = Field(default=None, description="the vault to keep on target")
     executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
-    keystore: Path | None = Field(default=None, description="encrypted account file; without it nothing is signed")
+    hub: str | None = Field(default=None, description="the cash token that every swap goes through")
+    keystore: Path | None = Field(
+        default=None, description="encrypted account file; without it nothing is signed"
+    )
     password_file: Path | None = Field(default=None, description="file with the keystore's password")
+    simulate_as: str | None = Field(
+        default=None, description="the keeper's address, to simulate without a keystore"
+    )
     dry_run: bool = Field(default=False, description="simulate only, never send")
     v2_factories: list[str] = Field(default=[], description="Uniswap V2 factories to look for pairs in")
     v3_factories: list[str] = Field(default=[], description="Uniswap V3 factories to look for pools in")
@@ -51,7 +74,7 @@ class Settings(BaseSettings):
     journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
     log_json: bool = Field(default=False, description="log lines as JSON")
 
-    @field_validator("vault", "executor")
+    @field_validator("vault", "executor", "hub", "simulate_as")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)

@@ -13,7 +13,18 @@ from web3.contract import Contract
 
 from offchain.chain.errors import ConfigError
 
-__all__ = ["ERC20", "V2_FACTORY", "V2_PAIR", "V3_FACTORY", "V3_POOL", "ZERO", "address_of", "bind", "bind_abi", "load_artifact"]
+__all__ = [
+    "ERC20",
+    "V2_FACTORY",
+    "V2_PAIR",
+    "V3_FACTORY",
+    "V3_POOL",
+    "ZERO",
+    "address_of",
+    "bind",
+    "bind_abi",
+    "load_artifact",
+]
 
 ZERO = "0x0000000000000000000000000000000000000000"
 
@@ -71,7 +82,11 @@ ERC20 = [
     _view("totalSupply", "", "uint256"),
 ]
 V2_FACTORY = [_view("getPair", "address,address", "address")]
-V2_PAIR = [_view("token0", "", "address"), _view("token1", "", "address"), _view("getReserves", "", "uint112,uint112,uint32")]
+V2_PAIR = [
+    _view("token0", "", "address"),
+    _view("token1", "", "address"),
+    _view("getReserves", "", "uint112,uint112,uint32"),
+]
 V3_FACTORY = [_view("getPool", "address,address,uint24", "address")]
 V3_POOL = [
     _view("token0", "", "address"),

@@ -9,9 +9,26 @@ EvenkeelError
 
 from __future__ import annotations
 
+import requests
+from web3.exceptions import Web3Exception
+
 from offchain.errors import EvenkeelError
 
-__all__ = ["ChainError", "ConfigError", "DryRunError", "TransactionError"]
+__all__ = [
+    "NODE_ERRORS",
+    "ChainError",
+    "ConfigError",
+    "DryRunError",
+    "TransactionError",
+]
+
+# What a node that is down, busy or behind raises: worth another try.
+NODE_ERRORS: tuple[type[Exception], ...] = (
+    requests.RequestException,
+    ConnectionError,
+    TimeoutError,
+    Web3Exception,
+)
 
 
 class ConfigError(EvenkeelError):

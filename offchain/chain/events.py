@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from web3 import Web3
 from web3.types import EventData
@@ -15,14 +16,20 @@ BLOCKS_PER_REQUEST = 5_000  # blocks; what common public nodes allow in one eth_
 
 
 def vault_events(
-    web3: Web3, vault: str, from_block: int, to_block: int, *, blocks_per_request: int = BLOCKS_PER_REQUEST
+    web3: Web3,
+    vault: str,
+    from_block: int,
+    to_block: int,
+    *,
+    blocks_per_request: int = BLOCKS_PER_REQUEST,
 ) -> list[EventData]:
     """Every event of `vault` from `from_block` to `to_block` inclusive, decoded, in chain order.
 
     Logs whose topic the ABI does not know are left out: the vault emits none.
     """
     contract = bind(web3, "Vault", vault)
-    decoders = {event().topic: event() for event in contract.events}
+    events: list[Any] = list(contract.events)  # type: ignore[call-overload]
+    decoders = {event().topic: event() for event in events}
     found: list[EventData] = []
     for first, last in _ranges(from_block, to_block, blocks_per_request):
         logs = web3.eth.get_logs({"address": contract.address, "fromBlock": first, "toBlock": last})

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 
-from offchain.chain.contracts import V2_FACTORY, V2_PAIR, V3_FACTORY, V3_POOL, ZERO, bind_abi
+from offchain.chain.contracts import (
+    V2_FACTORY,
+    V2_PAIR,
+    V3_FACTORY,
+    V3_POOL,
+    ZERO,
+    bind_abi,
+)
 from offchain.planner.pools import MAX_TICK, MIN_TICK, Pool, V2Pool, V3Pool
 
-__all__ = ["PoolSource", "discover", "read_pools"]
+__all__ = ["PoolRef", "PoolSource", "discover", "read_pools"]
 
 TICK_RANGE = 4_000  # ticks read each side of the price, at least: 1.0001 ** 4000 = +49 %, -33 %
 WORD = 256  # initialised-tick flags in one word of the bitmap
@@ -38,9 +44,9 @@ class PoolRef:
     address: str
 
 
-def discover(web3: Web3, tokens: Iterable[str], source: PoolSource, block: int) -> list[PoolRef]:
-    """Every pool between two of `tokens` that the factories know at `block`."""
-    pairs = list(combinations(sorted({Web3.to_checksum_address(token) for token in tokens}), 2))
+def discover(web3: Web3, pairs: Sequence[tuple[str, str]], source: PoolSource, block: int) -> list[PoolRef]:
+    """Every pool for one of the token pairs that the factories know at `block`."""
+    pairs = [(Web3.to_checksum_address(a), Web3.to_checksum_address(b)) for a, b in pairs]
     calls: list[tuple[int, ContractFunction]] = []
     for factory in source.v2_factories:
         contract = bind_abi(web3, V2_FACTORY, factory)
@@ -49,14 +55,24 @@ def discover(web3: Web3, tokens: Iterable[str], source: PoolSource, block: int) 
         contract = bind_abi(web3, V3_FACTORY, factory)
         calls += [(3, contract.functions.getPool(a, b, fee)) for a, b in pairs for fee in source.v3_fees]
     answers = _call_all(web3, [call for _, call in calls], block)
-    return [PoolRef(version, address) for (version, _), address in zip(calls, answers, strict=True) if address != ZERO]
+    return [
+        PoolRef(version, address)
+        for (version, _), address in zip(calls, answers, strict=True)
+        if address != ZERO
+    ]
 
 
-def read_pools(web3: Web3, tokens: Iterable[str], source: PoolSource, block: int) -> tuple[Pool, ...]:
-    """Snapshots at `block` of every pool between two of `tokens` that has liquidity."""
+def read_pools(
+    web3: Web3, pairs: Sequence[tuple[str, str]], source: PoolSource, block: int
+) -> tuple[Pool, ...]:
+    """Snapshots at `block` of every pool for one of the token pairs that has liquidity."""
     found: list[Pool] = []
-    for ref in discover(web3, tokens, source, block):
-        pool = _read_v2(web3, ref.address, source.v2_fee_bps, block) if ref.version == 2 else _read_v3(web3, ref.address, block)
+    for ref in discover(web3, pairs, source, block):
+        pool = (
+            _read_v2(web3, ref.address, source.v2_fee_bps, block)
+            if ref.version == 2
+            else _read_v3(web3, ref.address, block)
+        )
         if pool is not None:
             found.append(pool)
     return tuple(found)
@@ -73,7 +89,14 @@ def _read_v2(web3: Web3, address: str, fee_bps: int, block: int) -> V2Pool | Non
 def _read_v3(web3: Web3, address: str, block: int) -> V3Pool | None:
     contract = bind_abi(web3, V3_POOL, address)
     view = contract.functions
-    calls = [view.token0(), view.token1(), view.fee(), view.tickSpacing(), view.slot0(), view.liquidity()]
+    calls = [
+        view.token0(),
+        view.token1(),
+        view.fee(),
+        view.tickSpacing(),
+        view.slot0(),
+        view.liquidity(),
+    ]
     token0, token1, fee, spacing, slot0, liquidity = _call_all(web3, calls, block)
     sqrt_price, tick = slot0[0], slot0[1]
     if sqrt_price == 0 or liquidity == 0:
@@ -82,7 +105,19 @@ def _read_v3(web3: Web3, address: str, block: int) -> V3Pool | None:
     ticks = _initialised_ticks(web3, contract, spacing, range(first, last + 1), block)
     known_from = max(first * WORD * spacing, MIN_TICK)
     known_to = min((last * WORD + WORD - 1) * spacing, MAX_TICK)
-    return V3Pool(address, token0, token1, fee, spacing, sqrt_price, tick, liquidity, ticks, known_from, known_to)
+    return V3Pool(
+        address,
+        token0,
+        token1,
+        fee,
+        spacing,
+        sqrt_price,
+        tick,
+        liquidity,
+        ticks,
+        known_from,
+        known_to,
+    )
 
 
 def _words(tick: int, spacing: int) -> tuple[int, int]:

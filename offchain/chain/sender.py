@@ -7,7 +7,9 @@ Signing and sending are apart so that the journal can hold the hash before the n
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import threading
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,14 +17,27 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, TimeExhausted, TransactionNotFound, Web3RPCError
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
 from web3.types import TxParams, TxReceipt, Wei
 
 from offchain.chain.errors import ConfigError, DryRunError, TransactionError
 
-__all__ = ["Sender", "SenderSettings", "SignedCall", "find_receipt", "load_account", "revert_reason"]
+__all__ = [
+    "Sender",
+    "SenderSettings",
+    "SignedCall",
+    "find_receipt",
+    "load_account",
+    "revert_reason",
+]
 
-ALREADY_KNOWN = ("already known", "known transaction", "already imported", "nonce too low", "already in the pool")
+ALREADY_KNOWN = (
+    "already known",
+    "known transaction",
+    "already imported",
+    "nonce too low",
+    "already in the pool",
+)
 
 
 class SenderSettings(Protocol):
@@ -52,10 +67,13 @@ class Sender:
     web3: Web3
     account: LocalAccount | None = None
     dry_run: bool = False
-    gas_margin_percent: int = 60  # a Uniswap V2 swap alone costs half as much again once the block time has moved
+    gas_margin_percent: int = (
+        60  # a Uniswap V2 swap alone costs half as much again once the block time has moved
+    )
     max_fee_wei: int | None = None  # a gas unit
     receipt_timeout_seconds: float = 180
     poll_seconds: float = 0.2
+    stop: threading.Event = field(default_factory=threading.Event)  # set: wait no longer for receipts
 
     @classmethod
     def from_settings(cls, web3: Web3, settings: SenderSettings) -> Sender:
@@ -90,8 +108,16 @@ class Sender:
         gas = estimate * (100 + self.gas_margin_percent) // 100
         gas = min(gas, self.web3.eth.get_block("latest")["gasLimit"])
         nonce = self.web3.eth.get_transaction_count(account.address, "latest")
-        tx = call.build_transaction({**sender, "gas": gas, "nonce": nonce, "chainId": self.web3.eth.chain_id, **self._fees()})
-        signed = account.sign_transaction(dict(tx))
+        tx = call.build_transaction(
+            {
+                **sender,
+                "gas": gas,
+                "nonce": nonce,
+                "chainId": self.web3.eth.chain_id,
+                **self._fees(),
+            }
+        )
+        signed = account.sign_transaction({**tx})
         return SignedCall(signed.hash.to_0x_hex(), nonce, signed.raw_transaction.to_0x_hex())
 
     def send(self, raw: str, tx_hash: str) -> None:
@@ -103,16 +129,17 @@ class Sender:
         except (Web3RPCError, ValueError) as error:
             if any(text in str(error).lower() for text in ALREADY_KNOWN):
                 return
-            raise TransactionError(f"the node refuses the transaction: {revert_reason(error)}", tx_hash) from error
+            raise TransactionError(
+                f"the node refuses the transaction: {revert_reason(error)}", tx_hash
+            ) from error
 
     def wait(self, tx_hash: str) -> TxReceipt | None:
-        """The receipt, or None if it has not come within the time-out."""
-        try:
-            return self.web3.eth.wait_for_transaction_receipt(
-                tx_hash, timeout=self.receipt_timeout_seconds, poll_latency=self.poll_seconds  # type: ignore[arg-type]
-            )
-        except TimeExhausted:
-            return None
+        """The receipt, or None if it has not come within the time-out or before `stop`."""
+        give_up = time.monotonic() + self.receipt_timeout_seconds
+        while (receipt := find_receipt(self.web3, tx_hash)) is None:
+            if time.monotonic() > give_up or self.stop.wait(self.poll_seconds):
+                return None
+        return receipt
 
     def _account(self) -> LocalAccount:
         if self.account is None:
@@ -176,7 +203,10 @@ def revert_reason(error: Exception) -> str:
         length = int.from_bytes(body[32:64], "big")
         return body[64 : 64 + length].decode(errors="replace")
     text = str(getattr(error, "message", None) or error)
-    for prefix in ("execution reverted: ", "VM Exception while processing transaction: revert "):
+    for prefix in (
+        "execution reverted: ",
+        "VM Exception while processing transaction: revert ",
+    ):
         text = text.removeprefix(prefix)
     return text.strip() or type(error).__name__
 
@@ -185,7 +215,9 @@ def _revert_data(error: Exception) -> str | None:
     """The output of a reverted call: nodes put it in `data`, some a level deeper."""
     found: Any = getattr(error, "data", None)
     if found is None and isinstance(error, Web3RPCError):
-        found = ((error.rpc_response or {}).get("error") or {}).get("data")
+        response: Any = error.rpc_response or {}
+        details = response.get("error")
+        found = details.get("data") if isinstance(details, dict) else None
     if isinstance(found, dict):
         found = found.get("result") or found.get("data")
     return found if isinstance(found, str) and found.startswith("0x") else None

@@ -14,7 +14,14 @@ from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
 from offchain.chain.errors import ChainError
 from offchain.policy import Asset, Rules, Session, VaultState
 
-__all__ = ["KEEPER_ROLE", "BlockRef", "Snapshot", "latest_block", "read_vault", "symbols"]
+__all__ = [
+    "KEEPER_ROLE",
+    "BlockRef",
+    "Snapshot",
+    "latest_block",
+    "read_vault",
+    "symbols",
+]
 
 KEEPER_ROLE = 1
 
@@ -50,13 +57,17 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
     at = block or latest_block(web3)
     vault = bind(web3, "Vault", address_of(address, "vault"))
     if not web3.eth.get_code(vault.address, BlockNumber(at.number)):
-        raise ChainError(f"vault: no contract at {vault.address} on chain {web3.eth.chain_id} (wrong address or rpc_url?)")
+        raise ChainError(
+            f"vault: no contract at {vault.address} on chain {web3.eth.chain_id} (wrong address or rpc_url?)"
+        )
 
     def read(call: ContractFunction) -> Any:
         try:
             return call.call(block_identifier=at.number)
         except (BadFunctionCallOutput, ContractLogicError) as error:
-            raise ChainError(f"vault: {vault.address} does not answer {call.fn_name}(): not a vault?") from error
+            raise ChainError(
+                f"vault: {vault.address} does not answer {call.fn_name}(): not a vault?"
+            ) from error
 
     assets = tuple(Asset(*row) for row in read(vault.functions.basket()))
     oracle = read(vault.functions.oracle())
@@ -93,6 +104,11 @@ def symbols(web3: Web3, tokens: list[str]) -> list[str]:
     for token in tokens:
         try:
             found.append(str(bind_abi(web3, ERC20, token).functions.symbol().call()))
-        except (BadFunctionCallOutput, ContractLogicError, OverflowError, UnicodeDecodeError):
+        except (
+            BadFunctionCallOutput,
+            ContractLogicError,
+            OverflowError,
+            UnicodeDecodeError,
+        ):
             found.append(token[:8])
     return found

@@ -57,10 +57,14 @@ class Run(_Base):
     sender: Mapped[str | None] = mapped_column(String(42), default=None)
     deadline: Mapped[int | None] = mapped_column(default=None)  # timestamp, chain time
     decision: Mapped[str | None] = mapped_column(String(66), default=None)
-    record: Mapped[str | None] = mapped_column(Text, default=None)  # canonical JSON that `decision` is the hash of
+    record: Mapped[str | None] = mapped_column(
+        Text, default=None
+    )  # canonical JSON that `decision` is the hash of
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=lambda: datetime.now(UTC))
     updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), default=lambda: datetime.now(UTC), onupdate=lambda: datetime.now(UTC)
+        DateTime(timezone=True),
+        default=lambda: datetime.now(UTC),
+        onupdate=lambda: datetime.now(UTC),
     )
 
 
@@ -74,14 +78,40 @@ class Journal:
     def skip(self, vault: str, chain_id: int, block: int, session: int, reason: str) -> None:
         """Note that nothing was done; the same reason again only moves the last entry's block and time."""
         with Session(self._engine) as db, db.begin():
-            last = db.scalar(select(Run).where(Run.vault == vault, Run.chain_id == chain_id).order_by(Run.id.desc()).limit(1))
-            if last is not None and (last.status, last.reason, last.session) == (Status.SKIPPED, reason, session):
+            last = db.scalar(
+                select(Run)
+                .where(Run.vault == vault, Run.chain_id == chain_id)
+                .order_by(Run.id.desc())
+                .limit(1)
+            )
+            if last is not None and (last.status, last.reason, last.session) == (
+                Status.SKIPPED,
+                reason,
+                session,
+            ):
                 last.block, last.updated_at = block, datetime.now(UTC)
                 return
-            db.add(Run(vault=vault, chain_id=chain_id, block=block, session=session, status=Status.SKIPPED, reason=reason))
+            db.add(
+                Run(
+                    vault=vault,
+                    chain_id=chain_id,
+                    block=block,
+                    session=session,
+                    status=Status.SKIPPED,
+                    reason=reason,
+                )
+            )
 
     def plan(
-        self, vault: str, chain_id: int, block: int, session: int, reason: str, decision: str, record: str, deadline: int
+        self,
+        vault: str,
+        chain_id: int,
+        block: int,
+        session: int,
+        reason: str,
+        decision: str,
+        record: str,
+        deadline: int,
     ) -> int:
         """Note a plan before it is simulated; the run's id."""
         run = Run(
@@ -106,7 +136,14 @@ class Journal:
 
     def sent(self, run_id: int, *, tx_hash: str, nonce: int, raw_tx: str, sender: str) -> None:
         """The transaction is signed and about to be given to the node."""
-        self._update(run_id, status=Status.SENT, tx_hash=tx_hash, nonce=nonce, raw_tx=raw_tx, sender=sender)
+        self._update(
+            run_id,
+            status=Status.SENT,
+            tx_hash=tx_hash,
+            nonce=nonce,
+            raw_tx=raw_tx,
+            sender=sender,
+        )
 
     def confirmed(self, run_id: int) -> None:
         """The transaction is mined and succeeded."""
@@ -116,9 +153,17 @@ class Journal:
         """The run ended without a rebalance."""
         self._update(run_id, status=Status.FAILED, reason=reason)
 
+    def dry(self, run_id: int, reason: str) -> None:
+        """The run ended after the simulation because nothing is to be sent."""
+        self._update(run_id, status=Status.SKIPPED, reason=reason)
+
     def unfinished(self, vault: str, chain_id: int) -> Sequence[Run]:
         """Runs of the vault that a crash or a time-out left half way, oldest first."""
-        query = select(Run).where(Run.vault == vault, Run.chain_id == chain_id, Run.status.in_(UNFINISHED)).order_by(Run.id)
+        query = (
+            select(Run)
+            .where(Run.vault == vault, Run.chain_id == chain_id, Run.status.in_(UNFINISHED))
+            .order_by(Run.id)
+        )
         with Session(self._engine, expire_on_commit=False) as db:
             return db.scalars(query).all()
 

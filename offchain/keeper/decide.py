@@ -1,0 +1,164 @@
+"""Whether to act, and how: a vault and pools in, a decision out. Pure: no clock, disk or network.
+
+A plan is acted on only if the vault's own rules, asked once more here, accept its predicted outcome.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+from offchain import __version__, policy
+from offchain.chain.vault import Snapshot
+from offchain.errors import EvenkeelError
+from offchain.planner import Plan, Problem
+from offchain.planner import plan as first_plan
+
+__all__ = ["PLANNER_VERSION", "Decision", "Planner", "canonical_json", "decide"]
+
+PLANNER_VERSION = f"evenkeel {__version__} single-pool"
+
+Planner = Callable[[Problem], Plan]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do about the vault as it was at one block."""
+
+    act: bool
+    reason: str  # what triggered it, or why nothing is done
+    trigger: str  # "none", "calendar", "threshold", "calendar and threshold" or "session open"
+    session: int  # the one a rebalance now would belong to
+    plan: Plan | None
+    record: str  # canonical JSON of what was seen and planned
+    commitment: bytes  # keccak256 of the record: `decision` of the vault's rebalance
+
+
+def decide(snapshot: Snapshot, problem: Problem, planner: Planner = first_plan) -> Decision:
+    """Plan for `problem`, whose state is the snapshot's, and check the plan against the rules."""
+    state, now = problem.state, problem.now
+    session, refusal = policy.next_session(state, now)
+    if refusal:
+        return waiting(snapshot, now)
+    try:
+        plan = planner(problem)
+    except EvenkeelError as error:
+        return _decision(snapshot, problem, None, session, f"no plan: {error}")
+    if not plan.trades:
+        return _decision(snapshot, problem, plan, session, plan.reason)
+    verdict = policy.check_rebalance(
+        state,
+        plan.sells,
+        plan.balances_after,
+        plan.session,
+        now,
+        now,
+        executor=problem.executor,
+    )
+    if not verdict.ok:
+        return _decision(
+            snapshot,
+            problem,
+            plan,
+            session,
+            f"the vault would refuse the plan: {verdict.reason}",
+        )
+    return _decision(snapshot, problem, plan, session, _why(snapshot, now), act=True)
+
+
+def waiting(snapshot: Snapshot, now: int) -> Decision:
+    """The decision to do nothing because no rebalance can start now; needs no pools."""
+    session, refusal = policy.next_session(snapshot.state, now)
+    found = policy.trigger(snapshot.state, now) if refusal == "no trigger" else None
+    reason = f"{refusal}: {found.reason}" if found else refusal
+    record = canonical_json(_seen(snapshot, now) | {"reason": reason})
+    return Decision(False, reason, "none", session, None, record, keccak(text=record))
+
+
+def canonical_json(value: object) -> str:
+    """JSON with one spelling: sorted keys, no spaces, integers as decimal strings, bytes as hex, ASCII."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _decision(
+    snapshot: Snapshot,
+    problem: Problem,
+    plan: Plan | None,
+    session: int,
+    reason: str,
+    *,
+    act: bool = False,
+) -> Decision:
+    inputs = {
+        field.name: getattr(problem, field.name)
+        for field in dataclasses.fields(problem)
+        if field.name != "state"
+    }
+    planned = (
+        None
+        if plan is None
+        else {
+            "sells": plan.sells,
+            "payload": plan.payload,
+            "balances_after": plan.balances_after,
+        }
+    )
+    record = canonical_json(
+        _seen(snapshot, problem.now) | {"inputs": inputs, "plan": planned, "reason": reason}
+    )
+    return Decision(
+        act,
+        reason,
+        _trigger(snapshot, problem.now),
+        session,
+        plan,
+        record,
+        keccak(text=record),
+    )
+
+
+def _seen(snapshot: Snapshot, now: int) -> dict[str, Any]:
+    return {
+        "chain_id": snapshot.chain_id,
+        "vault": snapshot.vault,
+        "block": {"number": snapshot.block.number, "hash": snapshot.block.hash},
+        "head": snapshot.head,
+        "now": now,
+        "state": snapshot.state,
+        "planner": PLANNER_VERSION,
+    }
+
+
+def _trigger(snapshot: Snapshot, now: int) -> str:
+    if policy.session_is_open(snapshot.state, now):
+        return "session open"
+    return policy.trigger(snapshot.state, now).kind
+
+
+def _why(snapshot: Snapshot, now: int) -> str:
+    if policy.session_is_open(snapshot.state, now):
+        return f"session {snapshot.state.session.id} is open"
+    found = policy.trigger(snapshot.state, now)
+    return f"{found.kind}: {found.reason}"
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__} | fields
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return str(int(value))
+    raise TypeError(f"{type(value).__name__} has no canonical JSON")

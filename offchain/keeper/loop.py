@@ -1,0 +1,463 @@
+"""One look at a vault: read -> decide -> plan -> policy check -> eth_call -> sign -> journal -> send -> wait -> journal.
+
+`once(...)` is the programmatic entry; `Keeper` is the same with a memory. Every step is journalled before it is taken:
+a transaction that a crash or a time-out left open is settled before anything new is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import structlog
+from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress
+from web3 import Web3
+from web3.contract.contract import ContractFunction
+from web3.exceptions import ContractLogicError, Web3RPCError
+from web3.types import BlockIdentifier, TxReceipt
+
+from offchain import policy
+from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
+from offchain.chain.errors import ConfigError, TransactionError
+from offchain.chain.pools import PoolSource, read_pools
+from offchain.chain.sender import Sender, find_receipt, revert_reason
+from offchain.chain.vault import Snapshot, latest_block, read_vault
+from offchain.keeper.decide import Decision, Planner, decide, waiting
+from offchain.keeper.journal import Journal, Run, Status
+from offchain.planner import Plan, Problem
+from offchain.planner import plan as first_plan
+from offchain.planner.pools import same
+from offchain.settings import Settings
+
+__all__ = ["Keeper", "Outcome", "from_settings", "once"]
+
+log = structlog.get_logger("evenkeel.keeper")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one look came to."""
+
+    status: Status
+    reason: str
+    vault: str
+    chain_id: int
+    block: int  # the one observed
+    session: int
+    tx_hash: str | None = None
+    decision: Decision | None = None
+    snapshot: Snapshot | None = None
+    receipt: TxReceipt | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was planned, if it came to that."""
+        return self.decision.plan if self.decision else None
+
+    @property
+    def failed(self) -> bool:
+        """A rebalance was due and did not happen."""
+        return self.status in (Status.FAILED, Status.SENT)
+
+    def summary(self) -> dict[str, Any]:
+        """The outcome in JSON values."""
+        return {
+            "status": str(self.status),
+            "reason": self.reason,
+            "vault": self.vault,
+            "chain_id": self.chain_id,
+            "block": self.block,
+            "session": self.session,
+            "trigger": self.decision.trigger if self.decision else None,
+            "tx_hash": self.tx_hash,
+            "gas_used": int(self.receipt["gasUsed"]) if self.receipt else None,
+            "sells": [str(sell) for sell in self.plan.sells] if self.plan else None,
+            "decision": "0x" + self.decision.commitment.hex() if self.decision else None,
+        }
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps one vault on target."""
+
+    web3: Web3
+    vault: str  # address
+    executor: str  # address
+    hub: str  # address of the cash token that every swap goes through
+    pools: PoolSource
+    sender: Sender
+    journal: Journal
+    simulate_as: str | None = None  # the keeper's address where there is no account to sign with
+    deadline_seconds: int = 600
+    planner: Planner = field(default=first_plan)
+
+    def once(self) -> Outcome:
+        """Look once; act if the rules allow."""
+        chain_id = self.web3.eth.chain_id
+        waiting_run = self._settle(chain_id)
+        if waiting_run is not None:
+            return self._still_sent(waiting_run)
+        snapshot = read_vault(self.web3, self.vault, latest_block(self.web3))
+        decision = self._decide(snapshot)
+        if not decision.act:
+            return self._skip(snapshot, decision)
+        return self._act(snapshot, decision)
+
+    # ------------------------------------------------------------ decide
+
+    def _decide(self, snapshot: Snapshot) -> Decision:
+        state, now = snapshot.state, snapshot.state.time
+        if policy.next_session(state, now)[1]:
+            return waiting(snapshot, now)
+        block = snapshot.block.number
+        tokens = [asset.token for asset in state.assets]
+        pairs = [(self.hub, token) for token in tokens if not same(token, self.hub)]
+        decimals, price = (18, 0) if len(pairs) < len(tokens) else self._read_hub(snapshot)
+        problem = Problem(
+            state=state,
+            pools=read_pools(self.web3, pairs, self.pools, block),
+            executor=self.executor,
+            hub=self.hub,
+            now=now,
+            hub_decimals=decimals,
+            hub_price=price,
+        )
+        return decide(snapshot, problem, self.planner)
+
+    def _read_hub(self, snapshot: Snapshot) -> tuple[int, int]:
+        """Decimals and price (USD WAD) of a hub outside the basket."""
+        at, oracle = (
+            snapshot.block.number,
+            bind(self.web3, "PriceOracle", snapshot.state.oracle),
+        )
+        prices, statuses = oracle.functions.prices([self.hub]).call(block_identifier=at)
+        if statuses[0]:
+            raise ConfigError(
+                f"hub: the vault's oracle has no usable price for {self.hub} (status {statuses[0]})"
+            )
+        decimals = bind_abi(self.web3, ERC20, self.hub).functions.decimals().call(block_identifier=at)
+        return int(decimals), int(prices[0])
+
+    def _skip(self, snapshot: Snapshot, decision: Decision) -> Outcome:
+        self.journal.skip(
+            snapshot.vault,
+            snapshot.chain_id,
+            snapshot.block.number,
+            decision.session,
+            decision.reason,
+        )
+        log.info(
+            "nothing to do",
+            vault=snapshot.vault,
+            block=snapshot.block.number,
+            reason=decision.reason,
+        )
+        return _outcome(Status.SKIPPED, decision.reason, snapshot, decision)
+
+    # ------------------------------------------------------------ act
+
+    def _act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
+        assert decision.plan is not None
+        deadline = snapshot.block.time + self.deadline_seconds
+        run = self.journal.plan(
+            snapshot.vault,
+            snapshot.chain_id,
+            snapshot.block.number,
+            decision.session,
+            decision.reason,
+            "0x" + decision.commitment.hex(),
+            decision.record,
+            deadline,
+        )
+        log.info(
+            "planned",
+            vault=snapshot.vault,
+            session=decision.session,
+            reason=decision.reason,
+            legs=len(decision.plan.legs),
+        )
+        call = self._call(decision, decision.plan, deadline)
+        caller = self._caller()
+        if caller is None:
+            reason = "not simulated and not sent: no keystore and no simulate_as is named"
+            self.journal.dry(run, reason)
+            return _outcome(Status.PLANNED, reason, snapshot, decision)
+        refusal = _simulate(call, caller)
+        if refusal:
+            return self._failed(run, f"the vault refuses in simulation: {refusal}", snapshot, decision)
+        self.journal.simulated(run)
+        if not self.sender.sends:
+            reason = f"dry run, would rebalance: {decision.reason}"
+            self.journal.dry(run, reason)
+            log.info("dry run", vault=snapshot.vault, reason=decision.reason)
+            return _outcome(Status.SIMULATED, reason, snapshot, decision)
+        return self._submit(run, call, snapshot, decision)
+
+    def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
+        try:
+            signed = self.sender.sign(call)
+        except TransactionError as error:
+            return self._failed(run, str(error), snapshot, decision)
+        self.journal.sent(
+            run,
+            tx_hash=signed.tx_hash,
+            nonce=signed.nonce,
+            raw_tx=signed.raw,
+            sender=self._caller() or "",
+        )
+        try:
+            self.sender.send(signed.raw, signed.tx_hash)
+        except TransactionError as error:
+            return self._failed(run, str(error), snapshot, decision, signed.tx_hash)
+        log.info("sent", vault=snapshot.vault, tx_hash=signed.tx_hash, nonce=signed.nonce)
+        receipt = self.sender.wait(signed.tx_hash)
+        if receipt is None:
+            reason = "no receipt yet; the next look settles it"
+            log.warning("not mined yet", vault=snapshot.vault, tx_hash=signed.tx_hash)
+            return _outcome(Status.SENT, reason, snapshot, decision, signed.tx_hash)
+        if receipt["status"] != 1:
+            before = receipt["blockNumber"] - 1
+            reason = "reverted on chain: " + (
+                _simulate(call, self._caller() or "", before) or "state moved before it was mined"
+            )
+            return self._failed(run, reason, snapshot, decision, signed.tx_hash, receipt)
+        self.journal.confirmed(run)
+        log.info(
+            "confirmed",
+            vault=snapshot.vault,
+            tx_hash=signed.tx_hash,
+            gas_used=receipt["gasUsed"],
+        )
+        return _outcome(
+            Status.CONFIRMED,
+            decision.reason,
+            snapshot,
+            decision,
+            signed.tx_hash,
+            receipt,
+        )
+
+    def _failed(
+        self,
+        run: int,
+        reason: str,
+        snapshot: Snapshot,
+        decision: Decision,
+        tx_hash: str | None = None,
+        receipt: TxReceipt | None = None,
+    ) -> Outcome:
+        if reason.endswith("not keeper"):
+            reason += f" (account {self._caller()} lacks the keeper role of this vault)"
+        self.journal.failed(run, reason)
+        log.error("failed", vault=snapshot.vault, reason=reason, tx_hash=tx_hash)
+        return _outcome(Status.FAILED, reason, snapshot, decision, tx_hash, receipt)
+
+    def _call(self, decision: Decision, plan: Plan, deadline: int) -> ContractFunction:
+        vault = bind(self.web3, "Vault", self.vault)
+        return vault.functions.rebalance(
+            list(plan.sells),
+            self.executor,
+            plan.payload,
+            decision.commitment,
+            plan.session,
+            deadline,
+        )
+
+    def _caller(self) -> ChecksumAddress | None:
+        if self.sender.account is not None:
+            return self.sender.account.address
+        return None if self.simulate_as is None else Web3.to_checksum_address(self.simulate_as)
+
+    # ------------------------------------------------------------ settle what an earlier run left open
+
+    def _settle(self, chain_id: int) -> Run | None:
+        """Close every unfinished run; the one whose transaction may still be mined, if there is one."""
+        for run in self.journal.unfinished(self.vault, chain_id):
+            if run.status != Status.SENT:
+                self.journal.failed(run.id, "interrupted before anything was sent")
+            elif not self._settle_sent(run):
+                return run
+        return None
+
+    def _settle_sent(self, run: Run) -> bool:
+        """Find out what became of a sent transaction, handing it to the node again while it is still valid."""
+        assert run.tx_hash is not None and run.raw_tx is not None
+        receipt = find_receipt(self.web3, run.tx_hash)
+        if receipt is None:
+            final = self._cannot_be_mined(run)
+            receipt = find_receipt(self.web3, run.tx_hash)  # it may have been mined between the two questions
+            if receipt is None and final:
+                self.journal.failed(run.id, final)
+                log.warning(
+                    "settled: not mined",
+                    vault=run.vault,
+                    tx_hash=run.tx_hash,
+                    reason=final,
+                )
+                return True
+        if receipt is None and self.sender.sends:
+            receipt = self._send_again(run.raw_tx, run.tx_hash)
+        if receipt is None:
+            return False
+        if receipt["status"] == 1:
+            self.journal.confirmed(run.id)
+        else:
+            self.journal.failed(run.id, "reverted on chain")
+        log.info(
+            "settled",
+            vault=run.vault,
+            tx_hash=run.tx_hash,
+            succeeded=receipt["status"] == 1,
+        )
+        return True
+
+    def _send_again(self, raw: str, tx_hash: str) -> TxReceipt | None:
+        """The same signed transaction: same nonce and hash, so it cannot happen twice."""
+        log.info("sending again", vault=self.vault, tx_hash=tx_hash)
+        try:
+            self.sender.send(raw, tx_hash)
+        except TransactionError as error:
+            log.warning(
+                "not accepted again",
+                vault=self.vault,
+                tx_hash=tx_hash,
+                reason=str(error),
+            )
+            return None
+        return self.sender.wait(tx_hash)
+
+    def _cannot_be_mined(self, run: Run) -> str:
+        """Why the transaction will never do anything, "" while it still may."""
+        sender = Web3.to_checksum_address(run.sender or "")
+        if self.web3.eth.get_transaction_count(sender, "latest") > (run.nonce or 0):
+            return f"another transaction of {run.sender} used nonce {run.nonce}"
+        if latest_block(self.web3).time > (run.deadline or 0):
+            return "its deadline passed before it was mined"
+        return ""
+
+    def _still_sent(self, run: Run) -> Outcome:
+        reason = "the last transaction is not mined yet; nothing new is started"
+        log.warning("waiting", vault=run.vault, tx_hash=run.tx_hash)
+        return Outcome(
+            Status.SENT,
+            reason,
+            run.vault,
+            run.chain_id,
+            run.block,
+            run.session,
+            run.tx_hash,
+        )
+
+
+def once(
+    web3: Web3,
+    vault: str,
+    account: LocalAccount | None,
+    *,
+    executor: str,
+    hub: str,
+    pools: PoolSource,
+    journal: Journal | None = None,
+    dry_run: bool = False,
+    planner: Planner = first_plan,
+) -> Outcome:
+    """Look at `vault` once and act with `account`; without a journal nothing is remembered between calls."""
+    keeper = Keeper(
+        web3=web3,
+        vault=address_of(vault, "vault"),
+        executor=address_of(executor, "executor"),
+        hub=address_of(hub, "hub"),
+        pools=pools,
+        sender=Sender(web3, account, dry_run=dry_run, poll_seconds=0.02),
+        journal=journal or Journal(":memory:"),
+        planner=planner,
+    )
+    return keeper.once()
+
+
+@contextlib.contextmanager
+def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
+    """The keeper that the settings describe; only one process at a time may use its journal."""
+    vault, executor, hub = _required(settings, ("vault", "executor", "hub"))
+    if not settings.v2_factories and not settings.v3_factories:
+        raise ConfigError("v2_factories, v3_factories: name at least one, or there is nowhere to trade")
+    sender = Sender.from_settings(web3, settings)
+    with _locked(settings):
+        journal = Journal(settings.journal)
+        try:
+            yield Keeper(
+                web3=web3,
+                vault=vault,
+                executor=executor,
+                hub=hub,
+                pools=PoolSource(
+                    settings.v2_factories,
+                    settings.v3_factories,
+                    settings.v3_fees,
+                    v2_fee_bps=settings.v2_fee_bps,
+                ),
+                sender=sender,
+                journal=journal,
+                simulate_as=settings.simulate_as,
+                deadline_seconds=settings.deadline_seconds,
+            )
+        finally:
+            journal.close()
+
+
+def _required(settings: Settings, names: Sequence[str]) -> list[str]:
+    missing = [name for name in names if getattr(settings, name) is None]
+    if missing:
+        variables = ", ".join(f"EVENKEEL_{name.upper()}" for name in missing)
+        raise ConfigError(f"{', '.join(missing)}: not set (in evenkeel.toml, or {variables})")
+    return [str(getattr(settings, name)) for name in names]
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings) -> Iterator[IO[str]]:
+    path = settings.journal.with_name(settings.journal.name + ".lock")
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise ConfigError(f"journal: cannot write beside {settings.journal}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"journal: another keeper is using {settings.journal}") from None
+        yield file
+
+
+def _simulate(call: ContractFunction, caller: str, block: BlockIdentifier = "latest") -> str:
+    """The revert string of an eth_call, "" when it goes through."""
+    try:
+        call.call({"from": Web3.to_checksum_address(caller)}, block_identifier=block)
+    except (ContractLogicError, Web3RPCError) as error:
+        return revert_reason(error)
+    return ""
+
+
+def _outcome(
+    status: Status,
+    reason: str,
+    snapshot: Snapshot,
+    decision: Decision,
+    tx_hash: str | None = None,
+    receipt: TxReceipt | None = None,
+) -> Outcome:
+    return Outcome(
+        status,
+        reason,
+        snapshot.vault,
+        snapshot.chain_id,
+        snapshot.block.number,
+        decision.session,
+        tx_hash,
+        decision,
+        snapshot,
+        receipt,
+    )
