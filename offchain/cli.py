@@ -179,17 +179,27 @@ def verify(
     rpc_url: RpcOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    from_block: Annotated[int, typer.Option("--from-block", min=0, help="The vault's first block.")] = 0,
 ) -> None:
-    """Recompute the audit head from the vault's events and compare it with the one on chain."""
+    """Recompute the audit head from the vault's events and compare it with the one on chain.
+
+    Exit code 1 when they differ; both heads are printed either way.
+    """
     from offchain.audit import verify_vault
 
     settings = _settings(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
-    report = verify_vault(_connect(settings), address)
+    report = verify_vault(_connect(settings), address, from_block)
     if as_json:
-        typer.echo(json.dumps(_plain(report), indent=2))
+        typer.echo(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}, indent=2))
     else:
-        typer.echo(str(report))
+        typer.echo(f"head stored      {report.head_stored}")
+        typer.echo(f"head recomputed  {report.head_recomputed or '-'}")
+        typer.echo(
+            f"{'verified' if report.ok else 'NOT verified'}: {report.entries} entries up to block {report.block}"
+        )
+    if not report.ok:
+        _fail(report.first_break or "the recomputed head is not the stored one")
 
 
 @app.command(epilog="Example:  evenkeel demo --days 60 --out demo-out")
@@ -341,19 +351,6 @@ def _log_to_stderr(as_json: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, bytes and tuples as JSON values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -117,7 +117,7 @@ class Sender:
                 **self._fees(),
             }
         )
-        signed = account.sign_transaction({**tx})
+        signed = account.sign_transaction(cast("dict[str, Any]", tx))
         return SignedCall(signed.hash.to_0x_hex(), nonce, signed.raw_transaction.to_0x_hex())
 
     def send(self, raw: str, tx_hash: str) -> None:
