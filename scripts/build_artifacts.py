@@ -1,7 +1,7 @@
 """Compile the contracts into offchain/chain/artifacts, so that an installed keeper needs no compiler.
 
 python scripts/build_artifacts.py           writes the artifacts
-python scripts/build_artifacts.py --check   exits with 1 when a committed artifact is missing, stale or left over
+python scripts/build_artifacts.py --check   fails when a committed artifact is missing, stale or left over
 
 A contract may ask for smaller code with `#pragma optimize codesize`; the default is `gas`.
 """
