@@ -46,9 +46,11 @@ def address_of(value: str, name: str) -> ChecksumAddress:
     """
     text = value.strip()
     if not Web3.is_address(text):
-        wrong_checksum = Web3.is_address(text.lower())
-        problem = "has a wrong checksum (a mistyped character?)" if wrong_checksum else "is not an address"
-        raise ConfigError(f"{name}: {value!r} {problem}; expected 0x and 40 hex digits")
+        raise ConfigError(f"{name}: {value!r} is not an address; expected 0x and 40 hex digits")
+    digits = text[2:]
+    mixed_case = digits not in (digits.lower(), digits.upper())
+    if mixed_case and not Web3.is_checksum_address(text):
+        raise ConfigError(f"{name}: {value!r} has a wrong checksum: is a character mistyped?")
     return Web3.to_checksum_address(text)
 
 
