@@ -60,9 +60,7 @@ def encode(legs: tuple[Leg, ...] | list[Leg]) -> bytes:
     """The payload that makes the executor run these legs in order."""
     packed = b"".join(_encode_leg(leg) for leg in legs)
     if len(packed) > MAX_PAYLOAD:
-        raise PayloadError(
-            f"payload of {len(packed)} bytes is above the executor's {MAX_PAYLOAD}"
-        )
+        raise PayloadError(f"payload of {len(packed)} bytes is above the executor's {MAX_PAYLOAD}")
     return packed
 
 
@@ -80,11 +78,7 @@ def _encode_leg(leg: Leg) -> bytes:
         return bytes([CALL]) + _address(leg.target) + _uint(len(leg.data), 2) + leg.data
     if isinstance(leg, Sweep):
         return bytes([SWEEP]) + _address(leg.token)
-    flags = (
-        ZERO_FOR_ONE * leg.zero_for_one
-        | TO_CALLER * leg.to_caller
-        | WHOLE_BALANCE * leg.whole_balance
-    )
+    flags = ZERO_FOR_ONE * leg.zero_for_one | TO_CALLER * leg.to_caller | WHOLE_BALANCE * leg.whole_balance
     swap = (
         bytes([flags])
         + _address(leg.pool)

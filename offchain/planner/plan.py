@@ -18,9 +18,7 @@ from offchain.planner.pools import Pool, V2Pool, same, trades, zero_for_one
 from offchain.policy import WAD, VaultState, Verdict
 
 BPS = 10_000
-STEPS = (
-    24  # of each bisection: 2**-24 of the trade is less than any rounding that matters
-)
+STEPS = 24  # of each bisection: 2**-24 of the trade is less than any rounding that matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +30,9 @@ class Problem:
     executor: str  # address
     hub: str  # address of the cash token that every leg trades against; in the basket or not
     now: int  # timestamp at which the rebalance is expected to land
-    hub_decimals: int = (
-        18  # read only when the hub is not in the basket, as is hub_price
-    )
+    hub_decimals: int = 18  # read only when the hub is not in the basket, as is hub_price
     hub_price: int = 0  # USD WAD per whole token
-    leg_tolerance_bps: int = (
-        50  # a leg reverts when it pays this much less than expected
-    )
+    leg_tolerance_bps: int = 50  # a leg reverts when it pays this much less than expected
     slippage_margin_bps: int = 5  # kept free below the vault's slippage limit
     min_leg_value: int = WAD  # USD WAD; smaller legs are not worth their gas
 
@@ -77,22 +71,12 @@ def plan(problem: Problem) -> Plan:
     hub = _Hub.of(problem)
     session, refusal = policy.next_session(problem.state, problem.now)
     if refusal:
-        found = (
-            policy.trigger(problem.state, problem.now)
-            if refusal == "no trigger"
-            else None
-        )
-        return _nothing(
-            problem, session, f"{refusal}: {found.reason}" if found else refusal
-        )
+        found = policy.trigger(problem.state, problem.now) if refusal == "no trigger" else None
+        return _nothing(problem, session, f"{refusal}: {found.reason}" if found else refusal)
     wanted = _size_legs(problem, hub)
     if not any(wanted.sells) or not (any(wanted.buys) or wanted.hub_buy):
-        return _nothing(
-            problem, session, "no pool can trade the drift inside the slippage limit"
-        )
-    accepted, refused = _largest_accepted(
-        lambda scale: _simulate(problem, hub, wanted, session, scale)
-    )
+        return _nothing(problem, session, "no pool can trade the drift inside the slippage limit")
+    accepted, refused = _largest_accepted(lambda scale: _simulate(problem, hub, wanted, session, scale))
     if accepted is None:
         return _nothing(
             problem,
@@ -116,15 +100,11 @@ class _Hub:
 
     @staticmethod
     def of(problem: Problem) -> _Hub:
-        for i, (asset, price) in enumerate(
-            zip(problem.state.assets, problem.state.prices, strict=True)
-        ):
+        for i, (asset, price) in enumerate(zip(problem.state.assets, problem.state.prices, strict=True)):
             if same(asset.token, problem.hub):
                 return _Hub(asset.token, i, asset.scale, price)
         if problem.hub_price <= 0:
-            raise PlannerError(
-                "hub_price: needed because the hub token is not in the basket"
-            )
+            raise PlannerError("hub_price: needed because the hub token is not in the basket")
         return _Hub(problem.hub, -1, 10**problem.hub_decimals, problem.hub_price)
 
     def value(self, amount: int) -> int:
@@ -161,23 +141,15 @@ def _size_legs(problem: Problem, hub: _Hub) -> _Wanted:
                 asset.scale * hub.price,
             )  # hub units a token unit
             sells[i] = _largest_fair(problem, asset.token, hub.token, excess[i], fair)
-            sells[i] = (
-                sells[i] if _value(problem, i, sells[i]) >= problem.min_leg_value else 0
-            )
+            sells[i] = sells[i] if _value(problem, i, sells[i]) >= problem.min_leg_value else 0
         elif gap >= problem.min_leg_value:
             fair = (hub.price * asset.scale, hub.scale * price)
-            spend = _largest_fair(
-                problem, hub.token, asset.token, hub.amount(gap), fair
-            )
-            buys[i] = (
-                hub.value(spend) if hub.value(spend) >= problem.min_leg_value else 0
-            )
+            spend = _largest_fair(problem, hub.token, asset.token, hub.amount(gap), fair)
+            buys[i] = hub.value(spend) if hub.value(spend) >= problem.min_leg_value else 0
     return _balanced(problem, sells, buys, hub_buy)
 
 
-def _balanced(
-    problem: Problem, sells: list[int], buys: list[int], hub_buy: int
-) -> _Wanted:
+def _balanced(problem: Problem, sells: list[int], buys: list[int], hub_buy: int) -> _Wanted:
     """Sells scaled down to what the buys can take; too few sells simply leave each buy with less."""
     sources = sum(_value(problem, i, s) for i, s in enumerate(sells))
     sinks = sum(buys) + hub_buy
@@ -190,16 +162,12 @@ def _value(problem: Problem, index: int, amount: int) -> int:
     return amount * problem.state.prices[index] // problem.state.assets[index].scale
 
 
-def _largest_fair(
-    problem: Problem, token_in: str, token_out: str, most: int, fair: tuple[int, int]
-) -> int:
+def _largest_fair(problem: Problem, token_in: str, token_out: str, most: int, fair: tuple[int, int]) -> int:
     """The largest input, at most `most`, whose average price in the best pool stays inside the slippage limit.
 
     `fair`: numerator and denominator of the oracle's price, units of token_out a unit of token_in.
     """
-    limit = BPS - max(
-        problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0
-    )
+    limit = BPS - max(problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0)
     pools = [p for p in problem.pools if trades(p, token_in, token_out)]
 
     def is_fair(amount: int) -> bool:
@@ -261,14 +229,8 @@ class _Route:
     ) -> int:
         """Add the swap through the pool that pays most; the output, 0 when none pays."""
         usable = [i for i, p in enumerate(self.pools) if trades(p, token_in, token_out)]
-        best = max(
-            usable, key=lambda i: _quote(self.pools[i], token_in, amount), default=None
-        )
-        if (
-            best is None
-            or amount == 0
-            or _quote(self.pools[best], token_in, amount) == 0
-        ):
+        best = max(usable, key=lambda i: _quote(self.pools[i], token_in, amount), default=None)
+        if best is None or amount == 0 or _quote(self.pools[best], token_in, amount) == 0:
             return 0
         pool = self.pools[best]
         paid, self.pools[best] = pool.swap(token_in, amount)
@@ -287,16 +249,12 @@ class _Route:
                 whole,
             )
         else:
-            leg = SwapV3(
-                pool.address, token_in, amount, min_out, down, to_caller, whole
-            )
+            leg = SwapV3(pool.address, token_in, amount, min_out, down, to_caller, whole)
         self.legs.append(PlannedLeg(leg, token_out, amount, paid, min_out))
         return paid
 
 
-def _simulate(
-    problem: Problem, hub: _Hub, wanted: _Wanted, session: int, scale: int
-) -> Plan:
+def _simulate(problem: Problem, hub: _Hub, wanted: _Wanted, session: int, scale: int) -> Plan:
     """The plan at `scale` (WAD) of the wanted size, with the outcome predicted and judged; refused: its reason."""
     state, route = problem.state, _Route(problem, list(problem.pools))
     sells = [s * scale // WAD for s in wanted.sells]
@@ -312,9 +270,7 @@ def _simulate(
     for i in buyers:
         last = i == buyers[-1] and not wanted.hub_buy
         spend = left if last else cash * wanted.buys[i] // sinks
-        after[i] += route.swap(
-            hub.token, state.assets[i].token, spend, to_caller=True, whole=last
-        )
+        after[i] += route.swap(hub.token, state.assets[i].token, spend, to_caller=True, whole=last)
         left -= spend
     calls: list[Leg] = [planned.leg for planned in route.legs]
     if wanted.hub_buy:

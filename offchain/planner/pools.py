@@ -45,12 +45,8 @@ class V2Pool:
         """The output and the pool after the swap."""
         paid = self.amount_out(token_in, amount_in)
         if same(token_in, self.token0):
-            return paid, replace(
-                self, reserve0=self.reserve0 + amount_in, reserve1=self.reserve1 - paid
-            )
-        return paid, replace(
-            self, reserve0=self.reserve0 - paid, reserve1=self.reserve1 + amount_in
-        )
+            return paid, replace(self, reserve0=self.reserve0 + amount_in, reserve1=self.reserve1 - paid)
+        return paid, replace(self, reserve0=self.reserve0 - paid, reserve1=self.reserve1 + amount_in)
 
     def _reserves(self, token_in: str) -> tuple[int, int]:
         if zero_for_one(self, token_in):
@@ -90,16 +86,12 @@ class V3Pool:
         remaining, paid = amount_in, 0
         while remaining > 0:
             if price == limit:
-                raise PoolError(
-                    f"pool {self.address} has too little liquidity for {amount_in} of {token_in}"
-                )
+                raise PoolError(f"pool {self.address} has too little liquidity for {amount_in} of {token_in}")
             next_tick, net = self._next_tick(tick, downward)
             next_price = sqrt_ratio_at_tick(next_tick)
             bound = max(next_price, limit) if downward else min(next_price, limit)
             start = price
-            price, taken, out, fee = swap_step(
-                start, bound, liquidity, remaining, self.fee
-            )
+            price, taken, out, fee = swap_step(start, bound, liquidity, remaining, self.fee)
             remaining -= taken + fee
             paid += out
             if price == next_price:
@@ -121,9 +113,7 @@ class V3Pool:
             at = bisect_right(self.ticks, tick, key=_tick_of)
             found = at < len(self.ticks) and self.ticks[at][0] <= end
         next_tick, net = self.ticks[at] if found else (end, 0)
-        if not self.known_from <= next_tick <= self.known_to and (
-            MIN_TICK < next_tick < MAX_TICK
-        ):
+        if not self.known_from <= next_tick <= self.known_to and (MIN_TICK < next_tick < MAX_TICK):
             raise PoolError(
                 f"pool {self.address}: the swap leaves the ticks that were read; read a wider range"
             )
@@ -155,21 +145,15 @@ def trades(pool: Pool, a: str, b: str) -> bool:
 # ---------------------------------------------------------------- Uniswap V3 maths
 
 
-def swap_step(
-    price: int, target: int, liquidity: int, remaining: int, fee: int
-) -> tuple[int, int, int, int]:
+def swap_step(price: int, target: int, liquidity: int, remaining: int, fee: int) -> tuple[int, int, int, int]:
     """SwapMath.computeSwapStep for an exact input: (next price, amount in, amount out, fee)."""
     downward = price >= target
     after_fee = remaining * (PIPS - fee) // PIPS
     to_target = (
-        amount0(target, price, liquidity, up=True)
-        if downward
-        else amount1(price, target, liquidity, up=True)
+        amount0(target, price, liquidity, up=True) if downward else amount1(price, target, liquidity, up=True)
     )
     reached = after_fee >= to_target
-    next_price = (
-        target if reached else next_sqrt_price(price, liquidity, after_fee, downward)
-    )
+    next_price = target if reached else next_sqrt_price(price, liquidity, after_fee, downward)
     reached = next_price == target
     if downward:
         taken = to_target if reached else amount0(next_price, price, liquidity, up=True)
@@ -188,9 +172,7 @@ def swap_step(
 def amount0(low: int, high: int, liquidity: int, *, up: bool) -> int:
     """SqrtPriceMath.getAmount0Delta: token0 between two prices, low <= high."""
     numerator = (liquidity << 96) * (high - low)
-    return (
-        _ceil_div(_ceil_div(numerator, high), low) if up else numerator // high // low
-    )
+    return _ceil_div(_ceil_div(numerator, high), low) if up else numerator // high // low
 
 
 def amount1(low: int, high: int, liquidity: int, *, up: bool) -> int:
@@ -254,11 +236,7 @@ def tick_at_sqrt_ratio(price: int) -> int:
     """TickMath.getTickAtSqrtRatio: the greatest tick whose price is not above `price`."""
     if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
         raise PoolError(f"sqrt price {price} is outside the range of Uniswap V3")
-    return (
-        MIN_TICK
-        - 1
-        + bisect_left(range(MIN_TICK, MAX_TICK + 1), price + 1, key=sqrt_ratio_at_tick)
-    )
+    return MIN_TICK - 1 + bisect_left(range(MIN_TICK, MAX_TICK + 1), price + 1, key=sqrt_ratio_at_tick)
 
 
 def _tick_of(entry: tuple[int, int]) -> int:

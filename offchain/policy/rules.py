@@ -42,10 +42,7 @@ class _Refused(Exception):
 def values(state: VaultState, balances: Sequence[int] | None = None) -> list[int]:
     """USD WAD of each holding, rounded down; of `balances` when given."""
     held = state.balances if balances is None else balances
-    return [
-        q * p // a.scale
-        for q, p, a in zip(held, state.prices, state.assets, strict=True)
-    ]
+    return [q * p // a.scale for q, p, a in zip(held, state.prices, state.assets, strict=True)]
 
 
 def nav(state: VaultState, balances: Sequence[int] | None = None) -> int:
@@ -61,9 +58,7 @@ def weights(state: VaultState, balances: Sequence[int] | None = None) -> list[in
 def _weights(asset_values: Sequence[int]) -> list[int]:
     total = sum(asset_values)
     if total == 0:
-        raise PolicyError(
-            "balances: the vault holds nothing of value, so weights are undefined"
-        )
+        raise PolicyError("balances: the vault holds nothing of value, so weights are undefined")
     return [v * WAD // total for v in asset_values]
 
 
@@ -118,11 +113,7 @@ def _month(timestamp: int) -> int:
 def session_is_open(state: VaultState, now: int) -> bool:
     """The last session was not closed and its window is not over."""
     last = state.session
-    return (
-        last.id > 0
-        and last.closed_at == 0
-        and now < last.opened_at + state.rules.window_seconds
-    )
+    return last.id > 0 and last.closed_at == 0 and now < last.opened_at + state.rules.window_seconds
 
 
 def cooldown_over(state: VaultState, now: int) -> bool:
@@ -139,28 +130,14 @@ def trigger(state: VaultState, now: int) -> Trigger:
     mode = state.rules.mode
     slot = calendar_slot(state.rules, now)
     due = slot > state.session.slot
-    hit = [
-        i
-        for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True))
-        if d >= b
-    ]
+    hit = [i for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True)) if d >= b]
     by_calendar = due and mode != Mode.THRESHOLD
     by_threshold = bool(hit) and mode != Mode.CALENDAR
-    holds = (
-        (by_calendar and by_threshold)
-        if mode == Mode.BOTH
-        else (by_calendar or by_threshold)
-    )
-    found = [
-        name
-        for name, on in (("calendar", by_calendar), ("threshold", by_threshold))
-        if on
-    ]
+    holds = (by_calendar and by_threshold) if mode == Mode.BOTH else (by_calendar or by_threshold)
+    found = [name for name, on in (("calendar", by_calendar), ("threshold", by_threshold)) if on]
     kind = " and ".join(found) if holds else "none"
     calendar_says = (
-        f"calendar slot {slot} is {'due' if due else 'used'}"
-        if slot
-        else "the calendar has not begun"
+        f"calendar slot {slot} is {'due' if due else 'used'}" if slot else "the calendar has not begun"
     )
     bands_say = (
         f"outside the band: {', '.join(state.assets[i].token for i in hit)}"
@@ -218,9 +195,7 @@ def accrue_fee(state: VaultState, now: int) -> VaultState:
     if days <= 0:
         return state
     fee = state.supply * state.fee_bps * days // (365 * 10_000)
-    fee = min(
-        fee, MAX_SUPPLY - state.supply, MAX_PENDING_FEE - state.pending_fee_shares
-    )
+    fee = min(fee, MAX_SUPPLY - state.supply, MAX_PENDING_FEE - state.pending_fee_shares)
     return replace(
         state,
         supply=state.supply + fee,
@@ -343,7 +318,7 @@ def _check_call(
 
 
 def _check_prices(state: VaultState) -> None:
-    if any(state.statuses):
+    if any(state.statuses) or not all(state.prices):
         raise _Refused("price not usable")
     if nav(state) == 0:
         raise _Refused("no value")
@@ -370,9 +345,7 @@ def _opened(state: VaultState, now: int) -> Session:
     return Session(state.session.id + 1, now, 0, slot, found.by_calendar)
 
 
-def _check_trade(
-    state: VaultState, sent: Sequence[int], balances_after: Sequence[int], now: int
-) -> int:
+def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequence[int], now: int) -> int:
     """The trade rules at unmoved prices; the charge to the loss budget, WAD of NAV."""
     before, after = values(state), values(state, balances_after)
     nav_before, nav_after = sum(before), sum(after)
@@ -381,11 +354,7 @@ def _check_trade(
     _check_directions(state, sent, balances_after, before, after)
 
     traded = [abs(new - old) for old, new in zip(before, after, strict=True)]
-    sold = sum(
-        v
-        for v, q0, q1 in zip(traded, state.balances, balances_after, strict=True)
-        if q1 < q0
-    )
+    sold = sum(v for v, q0, q1 in zip(traded, state.balances, balances_after, strict=True) if q1 < q0)
     drift_before = sum(_drifts(state, _weights(before)))
     drift_after = sum(_drifts(state, _weights(after)))
     if drift_before < drift_after + _ceil_div(sold * WAD, nav_before):
@@ -394,16 +363,9 @@ def _check_trade(
     lost = max(nav_before - nav_after, 0)
     if lost * 10_000 > state.rules.max_slippage_bps * sold:
         raise _Refused("loss above slippage")
-    error = sum(
-        a.price_error_bps * v for a, v in zip(state.assets, traded, strict=True)
-    )
-    charge = _ceil_div(lost * WAD, nav_before) + _ceil_div(
-        error * BPS_IN_WAD, nav_before
-    )
-    if (
-        loss_budget_used(state, now) + charge
-        > state.rules.loss_capacity_bps * BPS_IN_WAD
-    ):
+    error = sum(a.price_error_bps * v for a, v in zip(state.assets, traded, strict=True))
+    charge = _ceil_div(lost * WAD, nav_before) + _ceil_div(error * BPS_IN_WAD, nav_before)
+    if loss_budget_used(state, now) + charge > state.rules.loss_capacity_bps * BPS_IN_WAD:
         raise _Refused("loss budget exceeded")
     return charge
 
@@ -445,11 +407,7 @@ def _check_directions(
 
 def _is_done(state: VaultState) -> bool:
     """The session has done its work: on target if the calendar opened it, else back inside half of every band."""
-    limits = (
-        tolerances(state)
-        if state.session.by_calendar
-        else [b // 2 for b in bands(state)]
-    )
+    limits = tolerances(state) if state.session.by_calendar else [b // 2 for b in bands(state)]
     return all(d <= limit for d, limit in zip(drifts(state), limits, strict=True))
 
 

@@ -41,7 +41,9 @@ class Market:
         """A pool at `tick` with positions (lower, upper, amount of either token), and its snapshot."""
         factory = self.evm.deploy(uniswap_artifact(f"{V3_CORE}/UniswapV3Factory.sol/UniswapV3Factory.json"))
         manager = self.evm.deploy(
-            uniswap_artifact(f"{V3_PERIPHERY}/NonfungiblePositionManager.sol/NonfungiblePositionManager.json"),
+            uniswap_artifact(
+                f"{V3_PERIPHERY}/NonfungiblePositionManager.sol/NonfungiblePositionManager.json"
+            ),
             factory.address,
             DEPLOYER,
             DEPLOYER,
@@ -58,7 +60,14 @@ class Market:
         ticks = tuple((edge, pool.call("ticks", edge)[1]) for edge in edges)
         price, at_tick = pool.call("slot0")[:2]
         snapshot = V3Pool(
-            address, *pair, fee, SPACING[fee], price, at_tick, pool.call("liquidity"), tuple(t for t in ticks if t[1])
+            address,
+            *pair,
+            fee,
+            SPACING[fee],
+            price,
+            at_tick,
+            pool.call("liquidity"),
+            tuple(t for t in ticks if t[1]),
         )
         return pool, snapshot
 
@@ -142,7 +151,8 @@ def test_tick_maths_agrees_with_uniswap_at_the_bounds() -> None:
 
 def v3_pool(**changes: int) -> V3Pool:
     fields = {"known_from": MIN_TICK, "known_to": MAX_TICK, **changes}
-    return V3Pool("0x" + "01" * 20, "0xaa", "0xbb", 3000, 60, Q96, 0, 10**18, ((-600, 10**18), (600, -(10**18))), **fields)
+    ticks = ((-600, 10**18), (600, -(10**18)))
+    return V3Pool("0x" + "01" * 20, "0xaa", "0xbb", 3000, 60, Q96, 0, 10**18, ticks, **fields)
 
 
 def test_a_swap_beyond_the_liquidity_is_refused() -> None:
