@@ -1,36 +1,32 @@
 """The hash chain of a vault's decisions, recomputed from its events (docs/spec.md, "Audit head").
 
-Pure: events in, head out, or an `AuditBreak` that names the first event that does not fit.
-A wrong value, a missing event and a changed order all show at the first head that differs.
+An entry's data are what is hashed: `head' = keccak256(data)`, and every entry but the first begins with the head before
+it. Pure: events in, head out, or an `AuditBreak` that names the first event that does not fit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from offchain.errors import EvenkeelError
 
-GENESIS, SESSION, REBALANCE, RULE = range(4)  # the kinds of entry
+SESSION: Final = 1  # the kinds of entry; genesis has none
+REBALANCE: Final = 2
+RULE: Final = 3
 
-ASSET_TYPE: Final = "(address,uint256,uint256,uint256,uint256,uint256,uint256,uint256)"
-RULES_TYPE: Final = "(" + ",".join(["uint256"] * 12) + ")"
-CONFIG_TYPE: Final = (
-    f"(string,string,{ASSET_TYPE}[],{RULES_TYPE},address,address,address,address,address,uint256,address)"
-)
-
-GENESIS_TYPES: Final = ("uint256", "uint256", "address", "bytes32", "bytes32")
+GENESIS_TYPES: Final = ("uint256", "address", "bytes32", "bytes32")
 SESSION_TYPES: Final = (
-    "bytes32", "uint256", "uint256", "uint256", "uint256", "uint256", "uint256[]", "uint256[]",
+    "bytes32", "uint256", "uint256", "bool", "uint256", "uint256", "uint256", "uint256", "uint256[]", "uint256[]",
 )  # fmt: skip
 REBALANCE_TYPES: Final = (
     "bytes32", "uint256", "uint256", "uint256", "uint256", "uint256", "uint256[]", "uint256[]", "uint256[]",
     "uint256[]", "address", "bytes32", "bytes32",
 )  # fmt: skip
-RULE_TYPES: Final = ("bytes32", "uint256", "string", "uint256", "bytes32")
+RULE_TYPES: Final = ("bytes32", "uint256", "string", "uint256", "bytes")
 
 
 class AuditBreak(EvenkeelError):
@@ -40,7 +36,9 @@ class AuditBreak(EvenkeelError):
         self.field = field
         self.reason = reason
         self.position = position
-        where = f"block {position.block}, transaction {position.transaction}" if position else "no transaction"
+        where = (
+            f"block {position.block}, transaction {position.transaction}" if position else "no transaction"
+        )
         super().__init__(f"{where}, field {field}: {reason}")
 
 
@@ -58,8 +56,10 @@ class Created:
     """The vault was initialised: the first entry."""
 
     position: Position
-    config: tuple[Any, ...]  # the values of `Config` in the order of docs/spec.md
-    head: bytes
+    chain_id: int
+    vault: str  # address
+    codehash: bytes  # keccak256 of the implementation's code
+    config_hash: bytes  # keccak256 of the abi-encoded Config that the factory was given
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,16 @@ class SessionOpened:
     """Somebody opened a session without trading."""
 
     position: Position
+    previous_head: bytes
+    kind: int
     session: int
-    by_calendar: bool  # not hashed: follows from the rules, the slot and the time
-    slot: int  # not hashed: follows from the rules and the time
+    by_calendar: bool
+    slot: int
     time: int  # seconds, UTC
     supply: int  # shares, 18 decimals
     flow_sequence: int
     prices: tuple[int, ...]  # USD WAD a whole token
     balances: tuple[int, ...]  # token units
-    head: bytes
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ class Rebalanced:
     """The keeper traded."""
 
     position: Position
+    keeper: str  # address; indexed, so not hashed
+    previous_head: bytes
+    kind: int
     session: int
-    keeper: str  # not hashed
-    executor: str
     time: int  # seconds, UTC
     supply: int  # shares, 18 decimals
     flow_sequence: int
@@ -93,9 +95,9 @@ class Rebalanced:
     balances_before: tuple[int, ...]  # token units
     balances_after: tuple[int, ...]  # token units
     sells: tuple[int, ...]  # token units, as called with
+    executor: str  # address
     payload_hash: bytes
     decision: bytes
-    head: bytes
 
 
 @dataclass(frozen=True)
@@ -103,37 +105,35 @@ class RuleChanged:
     """A setter ran."""
 
     position: Position
+    previous_head: bytes
+    kind: int
     name: str  # the setter's
-    data: bytes  # its arguments, abi-encoded
     time: int  # seconds, UTC
-    head: bytes
+    data: bytes  # its arguments, abi-encoded
 
 
 Event = Created | SessionOpened | Rebalanced | RuleChanged
 
 
-def genesis_head(event: Created, chain_id: int, vault: str, implementation_codehash: bytes) -> bytes:
-    """The first head: it binds the chain, the vault, its code and what it was created with."""
-    config_hash = keccak(encode([CONFIG_TYPE], [event.config]))
-    return keccak(encode(GENESIS_TYPES, [GENESIS, chain_id, vault, implementation_codehash, config_hash]))
-
-
-def next_head(head: bytes, event: Event) -> bytes:
-    """The head after `event`, which follows `head`."""
-    match event:
-        case SessionOpened(session=session, time=time, supply=supply, flow_sequence=flows, prices=prices):
-            values = [head, SESSION, session, time, supply, flows, prices, event.balances]
-            return keccak(encode(SESSION_TYPES, values))
-        case Rebalanced(session=session, time=time, supply=supply, flow_sequence=flows, prices=prices):
+def head_after(e: Event) -> bytes:
+    """The head that `e` leads to: the hash of what it says."""
+    match e:
+        case Created():
+            return keccak(encode(GENESIS_TYPES, [e.chain_id, e.vault, e.codehash, e.config_hash]))
+        case SessionOpened():
             values = [
-                head, REBALANCE, session, time, supply, flows, prices, event.balances_before,
-                event.balances_after, event.sells, event.executor, event.payload_hash, event.decision,
+                e.previous_head, e.kind, e.session, e.by_calendar, e.slot, e.time, e.supply, e.flow_sequence,
+                e.prices, e.balances,
+            ]  # fmt: skip
+            return keccak(encode(SESSION_TYPES, values))
+        case Rebalanced():
+            values = [
+                e.previous_head, e.kind, e.session, e.time, e.supply, e.flow_sequence, e.prices, e.balances_before,
+                e.balances_after, e.sells, e.executor, e.payload_hash, e.decision,
             ]  # fmt: skip
             return keccak(encode(REBALANCE_TYPES, values))
-        case RuleChanged(name=name, time=time, data=data):
-            return keccak(encode(RULE_TYPES, [head, RULE, name, time, keccak(data)]))
-        case Created():
-            raise AuditBreak("kind", "a second Created event: a vault is created once", event.position)
+        case RuleChanged():
+            return keccak(encode(RULE_TYPES, [e.previous_head, e.kind, e.name, e.time, e.data]))
 
 
 def recompute_head(
@@ -149,42 +149,48 @@ def recompute_head(
 
     Raises:
         AuditBreak: at the first event that does not fit, naming its block, transaction and field.
+
     """
     if not events:
         raise AuditBreak("kind", "no events: is this a vault, and does the history start at its creation?")
     first = events[0]
     if not isinstance(first, Created):
-        raise AuditBreak("kind", "the history does not start with Created: events are missing", first.position)
-    head = genesis_head(first, chain_id, vault, implementation_codehash)
-    _check_head(first, head)
-    for before, event in pairwise(events):
-        _check_order(before, event)
-        _check_values(before, event, assets=len(first.config[2]))
-        head = next_head(head, event)
-        _check_head(event, head)
-    return head
-
-
-def _check_head(event: Event, head: bytes) -> None:
-    if event.head != head:
-        reason = (
-            f"the event says 0x{event.head.hex()}, its values after the entry before give 0x{head.hex()}: "
-            "a value was changed, or an entry before it is missing"
+        raise AuditBreak(
+            "kind", "the history does not start with Created: events are missing", first.position
         )
-        raise AuditBreak("head", reason, event.position)
+    _check_genesis(first, chain_id, vault, implementation_codehash)
+    for before, event in pairwise(events):
+        _check_link(before, event)
+    return head_after(events[-1])
 
 
-def _check_order(before: Event, event: Event) -> None:
+def _check_genesis(first: Created, chain_id: int, vault: str, implementation_codehash: bytes) -> None:
+    """The first entry binds the chain, the vault and its code."""
+    if first.chain_id != chain_id:
+        raise AuditBreak("chain_id", f"created on chain {first.chain_id}, this is {chain_id}", first.position)
+    if first.vault.lower() != vault.lower():
+        raise AuditBreak("vault", f"this is the record of {first.vault}, not of {vault}", first.position)
+    if first.codehash != implementation_codehash:
+        reason = f"created with code 0x{first.codehash.hex()}, runs 0x{implementation_codehash.hex()}"
+        raise AuditBreak("codehash", reason, first.position)
+
+
+def _check_link(before: Event, event: Event) -> None:
+    """`event` may follow `before`: by place, kind, head and time."""
+    kinds = {SessionOpened: SESSION, Rebalanced: REBALANCE, RuleChanged: RULE}
     place = (event.position.block, event.position.log_index)
     if place <= (before.position.block, before.position.log_index):
         raise AuditBreak("position", "the event is not after the one before it", event.position)
-
-
-def _check_values(before: Event, event: Event, assets: int) -> None:
-    """What must hold between entries whatever the hash says; names the field where the hash cannot."""
-    if not isinstance(event, Created) and not isinstance(before, Created) and event.time < before.time:
+    if isinstance(event, Created):
+        raise AuditBreak("kind", "a second Created event: a vault is created once", event.position)
+    if event.kind != kinds[type(event)]:
+        raise AuditBreak("kind", f"{event.kind} in a {type(event).__name__} event", event.position)
+    expected = head_after(before)
+    if event.previous_head != expected:
+        reason = (
+            f"0x{event.previous_head.hex()} instead of 0x{expected.hex()}: the entry in block {before.position.block}, "
+            f"transaction {before.position.transaction} was changed, or entries between are missing"
+        )
+        raise AuditBreak("previous_head", reason, event.position)
+    if not isinstance(before, Created) and event.time < before.time:
         raise AuditBreak("time", f"{event.time} is before the last entry's {before.time}", event.position)
-    for field in ("prices", "balances", "balances_before", "balances_after", "sells"):
-        values = getattr(event, field, None)
-        if values is not None and len(values) != assets:
-            raise AuditBreak(field, f"{len(values)} values for {assets} assets", event.position)

@@ -1,8 +1,8 @@
 """The edge of the audit: read a vault's history at one block and compare the head it leads to with the stored one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from eth_typing import BlockNumber, ChecksumAddress
 from eth_utils.crypto import keccak
@@ -11,16 +11,7 @@ from web3.contract import Contract
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError
 from web3.types import EventData
 
-from offchain.audit.chain import (
-    AuditBreak,
-    Created,
-    Event,
-    Position,
-    Rebalanced,
-    RuleChanged,
-    SessionOpened,
-    recompute_head,
-)
+from offchain.audit.chain import AuditBreak, Event, Position, recompute_head
 from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import ChainError
 from offchain.chain.events import vault_events
@@ -58,6 +49,7 @@ def verify_vault(web3: Web3, address: str, from_block: int = 0, to_block: int | 
 
     Raises:
         ChainError: the address is not a vault, or the block was replaced while it was read.
+
     """
     pinned = web3.eth.get_block("latest" if to_block is None else BlockNumber(to_block))
     number, block_hash = pinned["number"], pinned["hash"].to_0x_hex()
@@ -72,7 +64,7 @@ def verify_vault(web3: Web3, address: str, from_block: int = 0, to_block: int | 
     recomputed = None
     first_break = None
     try:
-        entries = to_entries(events, setter_names(vault))
+        entries = [entry for event in events if (entry := to_entry(event))]
         _check_proxy(code, implementation)
         recomputed = recompute_head(entries, web3.eth.chain_id, vault.address, codehash)
         _check_end(entries, recomputed, stored)
@@ -89,49 +81,15 @@ def verify_vault(web3: Web3, address: str, from_block: int = 0, to_block: int | 
     )
 
 
-def to_entries(events: list[EventData], names: Mapping[bytes, str]) -> list[Event]:
-    """The events that extend the head, as the verifier's dataclasses; flows, transfers and the like are left out."""
-    entries = (_entry(event, names) for event in events)
-    return [entry for entry in entries if entry is not None]
-
-
-def setter_names(vault: Contract) -> dict[bytes, str]:
-    """The hash that an indexed name leaves in a log -> the name, for every function of the vault."""
-    names = {item["name"] for item in vault.abi if item["type"] == "function"}
-    return {keccak(text=name): name for name in names}
-
-
-def _entry(event: EventData, names: Mapping[bytes, str]) -> Event | None:
-    args = event["args"]
+def to_entry(event: EventData) -> Event | None:
+    """A log that extends the head as the verifier's dataclass; None for flows, transfers and the like."""
+    kinds: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}
+    kind = kinds.get(event["event"])
+    if kind is None:
+        return None
     position = Position(event["blockNumber"], event["transactionHash"].to_0x_hex(), event["logIndex"])
-    match event["event"]:
-        case "Created":
-            return Created(position, _plain(args["config"]), bytes(args["head"]))
-        case "SessionOpened":
-            return SessionOpened(position, **_values(args))
-        case "Rebalanced":
-            return Rebalanced(position, **_values(args))
-        case "RuleChanged":
-            name = names.get(bytes(args["name"]))
-            if name is None:
-                reason = f"0x{bytes(args['name']).hex()} is not the hash of one of the vault's functions"
-                raise AuditBreak("name", reason, position)
-            return RuleChanged(position, name, bytes(args["data"]), args["time"], bytes(args["head"]))
-        case _:
-            return None
-
-
-def _values(args: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in args.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Structs and arrays as nested tuples, in the order of the ABI."""
-    if isinstance(value, Mapping):
-        return tuple(_plain(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return tuple(_plain(item) for item in value)
-    return value
+    args: Mapping[str, Any] = event["args"]
+    return kind(position, **{name: tuple(v) if isinstance(v, list) else v for name, v in args.items()})
 
 
 def _read(vault: Contract, block: int) -> tuple[bytes, ChecksumAddress]:
@@ -151,7 +109,10 @@ def _check_proxy(code: bytes, implementation: str) -> None:
 
 def _check_end(entries: list[Event], recomputed: bytes, stored: bytes) -> None:
     if recomputed != stored:
-        reason = f"the last event leads to {_hex(recomputed)}, the vault stores {_hex(stored)}: later events are missing"
+        reason = (
+            f"the last entry leads to {_hex(recomputed)}, the vault stores {_hex(stored)}: "
+            "that entry was changed, or entries after it are missing"
+        )
         raise AuditBreak("head", reason, entries[-1].position)
 
 
