@@ -1,7 +1,9 @@
 # The verbs of this repository: `make` prints them. CI calls the same ones (.ci/run).
 PYTHON ?= python3
 BIN    := .venv/bin
-CONTRACTS := $(wildcard contracts/*.vy contracts/*/*.vy interfaces/*)
+# natrix: frame sizes (a payload of 8 KB is meant), ERC-20's lower-case constant, "should be view" of functions
+# that only call out, underscores before arguments (not our style).
+NATRIX_OFF := NTX1 NTX2 NTX4 NTX11
 # A stamp's name carries the checksum of what it was made from: the second run does nothing.
 checksum = $(shell cat $(1) | cksum | tr -d ' ')
 PY_STAMP   := .venv/.installed-$(call checksum,requirements/*.txt pyproject.toml)
@@ -59,7 +61,7 @@ check: install ## lint, types, and whether the committed artifacts are fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict offchain
-	$(BIN)/natrix lint contracts
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/natrix lint -d $(NATRIX_OFF) -- $(wildcard contracts/*.vy contracts/modules/*.vy)
 	$(BIN)/python scripts/build_artifacts.py --check
 
 format: install ## format and fix what can be fixed
