@@ -65,14 +65,18 @@ def problem(seen: Snapshot, depth: int = 10_000_000) -> Problem:
 def test_acts_at_the_band() -> None:
     seen = snapshot(stock=60)
     decision = decide(seen, problem(seen))
-    assert decision.act and decision.trigger == "threshold" and decision.session == 1
-    assert decision.plan is not None and decision.plan.sells[1] > 0
+    assert decision.act
+    assert decision.trigger == "threshold"
+    assert decision.session == 1
+    assert decision.plan is not None
+    assert decision.plan.sells[1] > 0
 
 
 def test_does_not_act_inside_the_band() -> None:
     seen = snapshot(stock=54)
     decision = decide(seen, problem(seen))
-    assert not decision.act and decision.reason.startswith("no trigger")
+    assert not decision.act
+    assert decision.reason.startswith("no trigger")
 
 
 @pytest.mark.parametrize(
@@ -86,13 +90,16 @@ def test_does_not_act_inside_the_band() -> None:
 def test_waits_for_what_the_vault_would_refuse(changes: dict[str, object], reason: str) -> None:
     seen = snapshot(stock=60, **changes)
     for decision in (decide(seen, problem(seen)), waiting(seen, NOW)):
-        assert not decision.act and decision.reason == reason
+        assert not decision.act
+        assert decision.reason == reason
 
 
 def test_acts_in_an_open_session_without_a_trigger() -> None:
     seen = snapshot(stock=53, session=Session(4, NOW - 10, 0, 1))
     decision = decide(seen, problem(seen))
-    assert decision.act and decision.session == 4 and decision.trigger == "session open"
+    assert decision.act
+    assert decision.session == 4
+    assert decision.trigger == "session open"
 
 
 def test_refuses_a_plan_that_the_rules_refuse() -> None:
@@ -116,7 +123,8 @@ def test_refuses_a_plan_that_costs_too_much() -> None:
         return replace(good, balances_after=(cash - 1_000 * E18, stock), reason="")
 
     decision = decide(seen, problem(seen), wasteful)
-    assert not decision.act and decision.reason == "the vault would refuse the plan: loss above slippage"
+    assert not decision.act
+    assert decision.reason == "the vault would refuse the plan: loss above slippage"
 
 
 def test_a_planner_that_fails_is_a_reason_to_wait() -> None:
@@ -131,7 +139,9 @@ def test_a_planner_that_fails_is_a_reason_to_wait() -> None:
 def test_no_pool_is_a_reason_to_wait() -> None:
     seen = snapshot(stock=60)
     decision = decide(seen, replace(problem(seen), pools=()))
-    assert not decision.act and decision.plan is not None and not decision.plan.trades
+    assert not decision.act
+    assert decision.plan is not None
+    assert not decision.plan.trades
 
 
 def test_commitment_is_the_hash_of_the_record() -> None:
@@ -140,8 +150,10 @@ def test_commitment_is_the_hash_of_the_record() -> None:
     assert decision.commitment == keccak(text=decision.record)
     record = json.loads(decision.record)
     assert record["block"] == {"number": "7", "hash": seen.block.hash}
-    assert record["planner"] and record["state"]["balances"] == [str(q) for q in seen.state.balances]
-    assert decision.plan is not None and record["plan"]["payload"] == "0x" + decision.plan.payload.hex()
+    assert record["planner"]
+    assert record["state"]["balances"] == [str(q) for q in seen.state.balances]
+    assert decision.plan is not None
+    assert record["plan"]["payload"] == "0x" + decision.plan.payload.hex()
 
 
 def test_commitment_changes_with_any_input() -> None:
@@ -171,4 +183,5 @@ def test_the_plan_closes_the_session_in_the_mirror() -> None:
     verdict = policy.check_rebalance(
         seen.state, decision.plan.sells, decision.plan.balances_after, 1, NOW, NOW
     )
-    assert verdict.ok and verdict.closed
+    assert verdict.ok
+    assert verdict.closed

@@ -43,7 +43,8 @@ def test_confirmed_and_failed_runs_are_finished(path: Path) -> None:
 def test_unfinished_is_per_vault_and_chain(path: Path) -> None:
     journal = Journal(path)
     planned(journal)
-    assert journal.unfinished(OTHER, 1) == [] and journal.unfinished(VAULT, 2) == []
+    assert journal.unfinished(OTHER, 1) == []
+    assert journal.unfinished(VAULT, 2) == []
 
 
 def test_the_same_reason_to_skip_is_one_entry(path: Path) -> None:
@@ -65,7 +66,8 @@ def test_times_are_kept(path: Path) -> None:
     journal = Journal(path)
     planned(journal)
     (run,) = journal.runs()
-    assert run.created_at is not None and run.updated_at is not None
+    assert run.created_at is not None
+    assert run.updated_at is not None
 
 
 def test_a_file_that_is_no_journal_is_a_clear_error(path: Path) -> None:

@@ -66,7 +66,8 @@ def test_run_looks_at_once_and_again_until_stopped() -> None:
     watched = keeper(RuntimeError("a bug"), None, then=stop)
     started = time.monotonic()
     run(watched, interval_seconds=1, stop=stop)
-    assert watched.looks == 2 and time.monotonic() - started < 10
+    assert watched.looks == 2
+    assert time.monotonic() - started < 10
 
 
 def test_a_cron_line_that_is_none_is_named() -> None:

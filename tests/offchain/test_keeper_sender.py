@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
 from eth_abi.abi import encode
+from eth_account import Account
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 from web3.providers.base import BaseProvider
@@ -86,12 +86,14 @@ def signed_fields(backend: Node, **settings: Any) -> dict[str, Any]:
 def test_eip_1559_where_the_chain_has_a_base_fee() -> None:
     tx = signed_fields(node())
     assert (tx["maxFeePerGas"], tx["maxPriorityFeePerGas"]) == (21 * GWEI, GWEI)
-    assert "gasPrice" not in tx and tx["nonce"] == 7
+    assert "gasPrice" not in tx
+    assert tx["nonce"] == 7
 
 
 def test_legacy_where_it_has_none() -> None:
     tx = signed_fields(node(base_fee=None))
-    assert tx["gasPrice"] == 12 * GWEI and "maxFeePerGas" not in tx
+    assert tx["gasPrice"] == 12 * GWEI
+    assert "maxFeePerGas" not in tx
 
 
 def test_gas_limit_has_a_margin_within_the_block() -> None:
@@ -122,7 +124,8 @@ def test_sends_what_was_signed() -> None:
     sender = Sender(Web3(backend), ACCOUNT)
     signed = sender.sign(call(sender.web3))
     sender.send(signed.raw, signed.tx_hash)
-    assert backend.sent == [signed.raw] and signed.nonce == 7
+    assert backend.sent == [signed.raw]
+    assert signed.nonce == 7
 
 
 @pytest.mark.parametrize(("account", "dry_run"), [(None, False), (ACCOUNT, True), (None, True)])
@@ -183,7 +186,7 @@ def test_keystore_opens_with_its_password(tmp_path: Path) -> None:
 
 
 def test_keystore_does_not_open_with_another(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="keystore: .* does not open with that password"):
+    with pytest.raises(ConfigError, match=r"keystore: .* does not open with that password"):
         load_account(*write_keystore(tmp_path, "wrong"))
 
 

@@ -22,7 +22,8 @@ def write(text: str) -> None:
 
 def test_defaults_are_harmless() -> None:
     settings = load_settings()
-    assert settings.keystore is None and settings.vault is None
+    assert settings.keystore is None
+    assert settings.vault is None
     assert settings.rpc_url == "http://127.0.0.1:8545"
 
 
