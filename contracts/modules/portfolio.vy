@@ -1,0 +1,167 @@
+# pragma version 0.4.3
+"""
+@title The basket: assets in one storage word each, their weights and drifts
+@license MIT
+@notice Pure. Units and rounding in docs/spec.md.
+"""
+from interfaces import IVault
+
+struct Position:
+    nav: uint256  # USD WAD
+    values: DynArray[uint256, 16]  # USD WAD
+    weights: DynArray[uint256, 16]  # WAD
+    total_drift: uint256  # WAD
+    out_of_band: bool  # some asset is at or beyond its band
+    in_half_band: bool  # every asset is within half its band
+    on_target: bool  # every asset is within its tolerance
+
+
+WAD: constant(uint256) = 10**18
+BPS: constant(uint256) = 10**14  # one basis point as a WAD
+MAX_BPS: constant(uint256) = 10**4  # 100 %
+MAX_DECIMALS: constant(uint256) = 24
+MAX_ERROR_BPS: constant(uint256) = 255
+MIN_BAND: constant(uint256) = 25 * BPS
+MASK: constant(uint256) = 2**14 - 1  # a field of basis points
+
+# token 160 | decimals 8 | target 14 | points 14 | relative 14 | min 14 | max 14 | error 8
+DECIMALS: constant(uint256) = 160
+TARGET: constant(uint256) = 168
+POINTS: constant(uint256) = 182
+RELATIVE: constant(uint256) = 196
+MINIMUM: constant(uint256) = 210
+MAXIMUM: constant(uint256) = 224
+ERROR: constant(uint256) = 238
+
+
+@internal
+@pure
+def _check(asset: IVault.Asset):
+    assert asset.decimals <= MAX_DECIMALS, "too many decimals"
+    assert asset.target_bps >= asset.min_target_bps and asset.target_bps <= asset.max_target_bps, "target outside limits"
+    assert asset.max_target_bps <= MAX_BPS, "limit above 100%"
+    assert asset.band_points_bps <= MAX_BPS and asset.band_relative_bps <= MAX_BPS, "band above 100%"
+    assert asset.price_error_bps <= MAX_ERROR_BPS, "price error too large"
+
+
+@internal
+@pure
+def _pack(asset: IVault.Asset) -> uint256:
+    self._check(asset)
+    return (
+        convert(asset.token, uint256)
+        | (asset.decimals << DECIMALS)
+        | (asset.target_bps << TARGET)
+        | (asset.band_points_bps << POINTS)
+        | (asset.band_relative_bps << RELATIVE)
+        | (asset.min_target_bps << MINIMUM)
+        | (asset.max_target_bps << MAXIMUM)
+        | (asset.price_error_bps << ERROR)
+    )
+
+
+@internal
+@pure
+def _unpack(word: uint256) -> IVault.Asset:
+    return IVault.Asset(
+        token=self._token(word),
+        decimals=(word >> DECIMALS) & 255,
+        target_bps=(word >> TARGET) & MASK,
+        band_points_bps=(word >> POINTS) & MASK,
+        band_relative_bps=(word >> RELATIVE) & MASK,
+        min_target_bps=(word >> MINIMUM) & MASK,
+        max_target_bps=(word >> MAXIMUM) & MASK,
+        price_error_bps=word >> ERROR,
+    )
+
+
+@internal
+@pure
+def _with(word: uint256, offset: uint256, bps: uint256) -> uint256:
+    """
+    @return The word with the field at `offset` set to `bps`.
+    """
+    assert bps <= MAX_BPS, "above 100%"
+    return (word & ~(MASK << offset)) | (bps << offset)
+
+
+@internal
+@pure
+def _token(word: uint256) -> address:
+    return convert(word & (2**160 - 1), address)
+
+
+@internal
+@pure
+def _scale(word: uint256) -> uint256:
+    return 10 ** ((word >> DECIMALS) & 255)
+
+
+@internal
+@pure
+def _target(word: uint256) -> uint256:
+    return ((word >> TARGET) & MASK) * BPS
+
+
+@internal
+@pure
+def _band(word: uint256) -> uint256:
+    points: uint256 = ((word >> POINTS) & MASK) * BPS
+    relative: uint256 = ((word >> RELATIVE) & MASK) * ((word >> TARGET) & MASK) * (BPS // MAX_BPS)
+    return max(MIN_BAND, min(points, relative))
+
+
+@internal
+@pure
+def _tolerance(band: uint256, tolerance_bps: uint256) -> uint256:
+    return min(tolerance_bps * BPS, band // 4)
+
+
+@internal
+@pure
+def _price_error(word: uint256) -> uint256:
+    return word >> ERROR
+
+
+@internal
+@pure
+def _excess(word: uint256, price: uint256, nav: uint256, held: uint256) -> uint256:
+    """
+    @return Amount of an overweight asset above its target, rounded down; 0 when it is not overweight.
+    """
+    wanted: uint256 = (nav * self._target(word) + WAD - 1) // WAD  # up: sell less
+    if held <= wanted:
+        return 0
+    return (held - wanted) * self._scale(word) // price  # down: sell less
+
+
+@internal
+@pure
+def _position(
+    words: DynArray[uint256, 16],
+    prices: DynArray[uint256, 16],
+    balances: DynArray[uint256, 16],
+    tolerance_bps: uint256,
+) -> Position:
+    p: Position = empty(Position)
+    p.in_half_band = True
+    p.on_target = True
+    for i: uint256 in range(len(words), bound=16):
+        held: uint256 = balances[i] * prices[i] // self._scale(words[i])  # down
+        p.values.append(held)
+        p.nav += held
+    assert p.nav > 0, "no value"
+    for i: uint256 in range(len(words), bound=16):
+        weight: uint256 = p.values[i] * WAD // p.nav  # down
+        target: uint256 = self._target(words[i])
+        drift: uint256 = max(weight, target) - min(weight, target)
+        band: uint256 = self._band(words[i])
+        p.weights.append(weight)
+        p.total_drift += drift
+        if drift >= band:
+            p.out_of_band = True
+        if drift > band // 2:
+            p.in_half_band = False
+        if drift > self._tolerance(band, tolerance_bps):
+            p.on_target = False
+    return p

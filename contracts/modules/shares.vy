@@ -1,0 +1,256 @@
+# pragma version 0.4.3
+"""
+@title Vault shares: ERC-20 with permit, and a streaming fee
+@license MIT
+@notice The ledger keeps supply, pending fee, day of the last accrual and the number of flows in one storage
+        word. The supply includes the pending fee in every read. The fee accrues in whole UTC days and saturates,
+        so that nothing here can revert for arithmetic when shares are redeemed.
+"""
+from ethereum.ercs import IERC20
+
+
+interface IERC1271:
+    def isValidSignature(digest: bytes32, signature: Bytes[65]) -> bytes4: view
+
+
+struct Ledger:
+    supply: uint256  # 112 bits, pending fee included
+    pending_fee: uint256  # 92 bits, shares
+    day: uint256  # 20 bits, days since 1970 of the last accrual
+    flow_sequence: uint256  # 32 bits, number of flows so far
+
+
+decimals: public(constant(uint8)) = 18
+MAX_SUPPLY: public(constant(uint256)) = 2**112 - 1
+MAX_PENDING: constant(uint256) = 2**92 - 1
+MAX_DAY: constant(uint256) = 2**20 - 1
+MAX_SEQUENCE: constant(uint256) = 2**32 - 1
+MAX_FEE_BPS: constant(uint256) = 300  # 3 % a year
+FEE_YEAR: constant(uint256) = 365 * 10**4  # days * bps
+
+PERMIT_TYPEHASH: constant(bytes32) = keccak256(
+    "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+)
+DOMAIN_TYPEHASH: constant(bytes32) = keccak256(
+    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+MALLEABILITY_LIMIT: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
+ERC1271_MAGIC: constant(bytes4) = 0x1626ba7e
+
+name: public(String[64])
+symbol: public(String[16])
+balanceOf: public(HashMap[address, uint256])
+allowance: public(HashMap[address, HashMap[address, uint256]])
+nonces: public(HashMap[address, uint256])
+fee_bps: public(uint256)  # a year
+fee_recipient: public(address)
+_ledger: uint256
+
+
+# ERC-20
+
+
+@external
+@nonreentrant
+def transfer(receiver: address, amount: uint256) -> bool:
+    self._transfer(msg.sender, receiver, amount)
+    return True
+
+
+@external
+@nonreentrant
+def transferFrom(owner: address, receiver: address, amount: uint256) -> bool:
+    self._spend_allowance(owner, msg.sender, amount)
+    self._transfer(owner, receiver, amount)
+    return True
+
+
+@external
+def approve(spender: address, amount: uint256) -> bool:
+    self._approve(msg.sender, spender, amount)
+    return True
+
+
+@external
+@view
+@nonreentrant
+def totalSupply() -> uint256:
+    return self._current().supply
+
+
+# ERC-2612
+
+
+@external
+def permit(owner: address, spender: address, amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32):
+    """
+    @notice Approve by signature: an account's (ECDSA) or a contract's (ERC-1271, given r, s, v in 65 bytes).
+    """
+    assert block.timestamp <= deadline, "permit expired"
+    nonce: uint256 = self.nonces[owner]
+    self.nonces[owner] = nonce + 1
+    digest: bytes32 = keccak256(
+        concat(
+            b"\x19\x01",
+            self._domain_separator(),
+            keccak256(abi_encode(PERMIT_TYPEHASH, owner, spender, amount, nonce, deadline)),
+        )
+    )
+    assert owner != empty(address) and self._signed(owner, digest, v, r, s), "invalid signature"
+    self._approve(owner, spender, amount)
+
+
+@external
+@view
+def DOMAIN_SEPARATOR() -> bytes32:
+    return self._domain_separator()
+
+
+# Fee
+
+
+@external
+@view
+@nonreentrant
+def pending_fee_shares() -> uint256:
+    return self._current().pending_fee
+
+
+@external
+@nonreentrant
+def collect_fee() -> uint256:
+    """
+    @notice Pay the pending fee shares to the recipient. Anyone may call it; the supply does not change.
+    """
+    ledger: Ledger = self._current()
+    shares: uint256 = ledger.pending_fee
+    ledger.pending_fee = 0
+    self._store(ledger)
+    self.balanceOf[self.fee_recipient] += shares
+    log IERC20.Transfer(sender=empty(address), receiver=self.fee_recipient, value=shares)
+    return shares
+
+
+@external
+@view
+@nonreentrant
+def flow_sequence() -> uint256:
+    return self._current().flow_sequence
+
+
+# Internal
+
+
+@internal
+def _set_fee(bps: uint256, recipient: address):
+    assert bps <= MAX_FEE_BPS, "fee above cap"
+    assert recipient not in [empty(address), self], "fee recipient not allowed"
+    self._store(self._current())  # what has accrued so far is owed at the old rate
+    self.fee_bps = bps
+    self.fee_recipient = recipient
+
+
+@internal
+@view
+def _current() -> Ledger:
+    """
+    @dev The ledger with the fee accrued up to today. Rounds the fee down: for the holders.
+    """
+    word: uint256 = self._ledger
+    ledger: Ledger = Ledger(
+        supply=word & MAX_SUPPLY,
+        pending_fee=(word >> 112) & MAX_PENDING,
+        day=(word >> 204) & MAX_DAY,
+        flow_sequence=word >> 224,
+    )
+    today: uint256 = min(block.timestamp // 86400, MAX_DAY)
+    if today > ledger.day:
+        fee: uint256 = min(
+            ledger.supply * self.fee_bps * (today - ledger.day) // FEE_YEAR,
+            min(MAX_SUPPLY - ledger.supply, MAX_PENDING - ledger.pending_fee),
+        )
+        ledger.supply += fee
+        ledger.pending_fee += fee
+        ledger.day = today
+    return ledger
+
+
+@internal
+def _store(ledger: Ledger):
+    self._ledger = (
+        ledger.supply
+        | (ledger.pending_fee << 112)
+        | (ledger.day << 204)
+        | ((ledger.flow_sequence & MAX_SEQUENCE) << 224)
+    )
+
+
+@internal
+def _mint(ledger: Ledger, receiver: address, shares: uint256):
+    """
+    @dev Write `ledger`, `shares` larger. The caller has made the ledger current.
+    """
+    assert receiver not in [empty(address), self], "receiver not allowed"
+    assert shares <= MAX_SUPPLY - ledger.supply, "supply above cap"
+    grown: Ledger = ledger
+    grown.supply += shares
+    self._store(grown)
+    self.balanceOf[receiver] += shares
+    log IERC20.Transfer(sender=empty(address), receiver=receiver, value=shares)
+
+
+@internal
+def _burn(ledger: Ledger, owner: address, shares: uint256):
+    """
+    @dev Write `ledger`, `shares` smaller. The caller has made the ledger current.
+    """
+    balance: uint256 = self.balanceOf[owner]
+    assert balance >= shares, "balance too low"
+    self.balanceOf[owner] = balance - shares
+    shrunk: Ledger = ledger
+    shrunk.supply -= shares
+    self._store(shrunk)
+    log IERC20.Transfer(sender=owner, receiver=empty(address), value=shares)
+
+
+@internal
+def _transfer(owner: address, receiver: address, amount: uint256):
+    assert receiver not in [empty(address), self], "receiver not allowed"
+    balance: uint256 = self.balanceOf[owner]
+    assert balance >= amount, "balance too low"
+    self.balanceOf[owner] = balance - amount
+    self.balanceOf[receiver] += amount
+    log IERC20.Transfer(sender=owner, receiver=receiver, value=amount)
+
+
+@internal
+def _approve(owner: address, spender: address, amount: uint256):
+    self.allowance[owner][spender] = amount
+    log IERC20.Approval(owner=owner, spender=spender, value=amount)
+
+
+@internal
+def _spend_allowance(owner: address, spender: address, amount: uint256):
+    allowed: uint256 = self.allowance[owner][spender]
+    if allowed != max_value(uint256):
+        assert allowed >= amount, "allowance too low"
+        self.allowance[owner][spender] = allowed - amount
+
+
+@internal
+@view
+def _signed(owner: address, digest: bytes32, v: uint8, r: bytes32, s: bytes32) -> bool:
+    if convert(s, uint256) <= MALLEABILITY_LIMIT and ecrecover(digest, v, r, s) == owner:
+        return True
+    if not owner.is_contract:
+        return False
+    signature: Bytes[65] = concat(r, s, convert(v, bytes1))
+    return staticcall IERC1271(owner).isValidSignature(digest, signature) == ERC1271_MAGIC
+
+
+@internal
+@view
+def _domain_separator() -> bytes32:
+    return keccak256(
+        abi_encode(DOMAIN_TYPEHASH, keccak256(self.name), keccak256("1"), chain.id, self)
+    )
