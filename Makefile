@@ -31,8 +31,8 @@ install: $(PY_STAMP) $(NODE_STAMP) ## make .venv and node_modules from the lock 
 
 $(PY_STAMP): .venv/bin/uv
 	@echo "[2/3] locked Python packages"
-	BROWNIE_NOCOMPILE=1 $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes --no-binary eth-brownie -r requirements/dev.txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	BROWNIE_NOCOMPILE=1 $(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps --require-hashes --no-binary eth-brownie -r requirements/dev.txt
+	$(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps --editable .
 	@rm -f .venv/.installed-*
 	@touch $@
 
