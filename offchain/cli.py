@@ -310,7 +310,8 @@ def _print_status(report: dict[str, Any]) -> None:
     session = report["session"]
     state = "open" if session["open"] else "cooldown" if not report["cooldown_over"] else "closed"
     console.print(
-        f"session {session['id']} {state} · mode {report['mode']} · trigger {report['trigger']}: {report['trigger_reason']}"
+        f"session {session['id']} {state} · mode {report['mode']}"
+        f" · trigger {report['trigger']}: {report['trigger_reason']}"
     )
     console.print(
         f"loss budget {report['loss_budget_used_percent']:.4f} of {report['loss_budget_percent']:.2f} %"

@@ -1,7 +1,7 @@
 """The keeper's journal on SQLite: each step is written down before it is taken.
 
-A run is `planned`, `simulated`, `sent`, then `confirmed` or `failed`; or it is `skipped`. The signed transaction is kept
-from `sent` on, so that a keeper that died there finds it again instead of making a second one.
+A run is `planned`, `simulated`, `sent`, then `confirmed` or `failed`; or it is `skipped`. The signed transaction
+is kept from `sent` on, so that a keeper that died there finds it again instead of making a second one.
 """
 
 from __future__ import annotations

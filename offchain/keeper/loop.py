@@ -1,7 +1,7 @@
-"""One look at a vault: read -> decide -> plan -> policy check -> eth_call -> sign -> journal -> send -> wait -> journal.
+"""One look at a vault: read -> decide (plan, policy check) -> eth_call -> sign -> journal -> send -> wait -> journal.
 
-`once(...)` is the programmatic entry; `Keeper` is the same with a memory. Every step is journalled before it is taken:
-a transaction that a crash or a time-out left open is settled before anything new is looked at.
+`once(...)` is the programmatic entry; `Keeper` is the same with a memory. Every step is journalled before it is
+taken: a transaction that a crash or a time-out left open is settled before anything new is looked at.
 """
 
 from __future__ import annotations
@@ -285,7 +285,8 @@ class Keeper:
 
     def _settle_sent(self, run: Run) -> bool:
         """Find out what became of a sent transaction, handing it to the node again while it is still valid."""
-        assert run.tx_hash is not None and run.raw_tx is not None
+        assert run.tx_hash is not None
+        assert run.raw_tx is not None
         receipt = find_receipt(self.web3, run.tx_hash)
         if receipt is None:
             final = self._cannot_be_mined(run)
