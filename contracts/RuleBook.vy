@@ -44,8 +44,9 @@ def enter(
     id: uint256,
 ) -> IRuleBook.Entered:
     """
-    @param sells The most to sell of each asset; empty to sell nothing.
-    @param id The open session's, or the next one's to open it; 0: open the next, whatever its number.
+    @param sells The most to sell of each asset; empty to open the session only. A calendar slot is used by the first
+           rebalance, not by the opening: else anyone could burn it by opening while the keeper is away.
+    @param id The open session's, or the next one's to open it.
     @return The session, and each sell clipped to what the asset is above its target.
     """
     r: IVault.Rules = rulebook._unpack_rules(rules)
@@ -54,8 +55,10 @@ def enter(
     if self._is_open(current, r):
         assert id == current.id, "wrong session"
     else:
-        assert id == 0 or id == current.id + 1, "wrong session"
+        assert id == current.id + 1, "wrong session"
         current = self._opened(current, r, position.out_of_band)
+    if current.by_calendar and len(sells) > 0:
+        current.slot = self._slot(r)
 
     sends: DynArray[uint256, 16] = []
     for i: uint256 in range(len(sells), bound=16):
@@ -70,8 +73,7 @@ def _opened(last: IVault.Session, rules: IVault.Rules, out_of_band: bool) -> IVa
     if last.id > 0:
         ended_at: uint256 = last.closed_at if last.closed_at > 0 else last.opened_at + rules.window_seconds
         assert block.timestamp >= ended_at + rules.cooldown_seconds, "cooldown not over"
-    slot: uint256 = self._slot(rules)
-    due: bool = rules.mode != THRESHOLD_MODE and slot > last.slot
+    due: bool = rules.mode != THRESHOLD_MODE and self._slot(rules) > last.slot
     triggered: bool = due and out_of_band  # BOTH
     if rules.mode == CALENDAR_MODE:
         triggered = due
@@ -84,7 +86,7 @@ def _opened(last: IVault.Session, rules: IVault.Rules, out_of_band: bool) -> IVa
         id=last.id + 1,
         opened_at=block.timestamp,
         closed_at=0,
-        slot=slot if due else last.slot,
+        slot=last.slot,
         by_calendar=due,
     )
 
@@ -170,11 +172,15 @@ def nav(words: DynArray[uint256, 16], prices: DynArray[uint256, 16], balances: D
 
 @external
 @view
-def renumber(rules: uint256, session: uint256) -> uint256:
+def renumber(old_rules: uint256, rules: uint256, session: uint256) -> uint256:
     """
-    @return The session with the present calendar slot counted as used: slots are numbered by the calendar's terms.
+    @return The session under new rules: the present calendar slot counts as used, since slots are numbered by the
+            calendar's terms, and a session that has run out stays so, whatever the new window.
     """
     current: IVault.Session = rulebook._unpack_session(session)
+    old: IVault.Rules = rulebook._unpack_rules(old_rules)
+    if current.id > 0 and current.closed_at == 0 and not self._is_open(current, old):
+        current.closed_at = current.opened_at + old.window_seconds
     current.slot = self._slot(rulebook._unpack_rules(rules))
     return rulebook._pack_session(current)
 

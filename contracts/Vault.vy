@@ -202,7 +202,7 @@ def initialize(setup: IVault.Setup, seed_amounts: DynArray[uint256, MAX_ASSETS],
     self.oracle = setup.oracle
     self._words = setup.words
     self._rules = setup.rules
-    self._session = staticcall IRuleBook(rule_book).renumber(setup.rules, 0)
+    self._session = staticcall IRuleBook(rule_book).renumber(setup.rules, setup.rules, 0)
 
     for i: uint256 in range(len(setup.words), bound=MAX_ASSETS):
         self._pull(portfolio._token(setup.words[i]), 0, seed_amounts[i])
@@ -305,7 +305,9 @@ def open_session() -> uint256:
     words: DynArray[uint256, MAX_ASSETS] = self._words
     prices: DynArray[uint256, MAX_ASSETS] = self._prices(words)
     balances: DynArray[uint256, MAX_ASSETS] = self._balances(words)
-    session: IVault.Session = self._enter(words, prices, balances, [], 0).session
+    session: IVault.Session = self._enter(
+        words, prices, balances, [], rulebook._unpack_session(self._session).id + 1
+    ).session
     ledger: shares.Ledger = shares._current()
     entry: Bytes[1408] = abi_encode(
         self.head,
@@ -519,8 +521,9 @@ def set_rules(rules: IVault.Rules):
     # what the buckets hold now was refilled at the old rates
     self._loss = bucket._pack(self._loss_used())
     self._speed = bucket._pack(self._speed_used())
+    old: uint256 = self._rules
     self._pack_rules(rules)
-    self._session = staticcall IRuleBook(rule_book).renumber(self._rules, self._session)
+    self._session = staticcall IRuleBook(rule_book).renumber(old, self._rules, self._session)
     self._record("set_rules", abi_encode(rules))
 
 
@@ -606,7 +609,7 @@ def _enter(
     id: uint256,
 ) -> IRuleBook.Entered:
     """
-    @dev Join session `id`, or open it; 0 opens the next. Stored before anything is called that is not trusted.
+    @dev Join session `id`, or open it. Stored before anything is called that is not trusted.
     """
     entered: IRuleBook.Entered = staticcall IRuleBook(rule_book).enter(
         words, self._rules, self._session, prices, balances, sells, id
