@@ -233,7 +233,7 @@ def check_open_session(state: VaultState, now: int) -> tuple[str, VaultState]:
             raise _Refused("paused")
         _check_prices(state)
         if session_is_open(state, now):
-            raise _Refused("session open")
+            raise _Refused("wrong session")
         return "", replace(state, session=_opened(state, now), time=now)
     except _Refused as refusal:
         return str(refusal), state
@@ -271,7 +271,9 @@ def check_rebalance(
     try:
         _check_call(state, sells, deadline, now, executor, keeper)  # 1
         _check_prices(state)  # 2
-        opened = _session_for(state, session, now)  # 3
+        joined = _session_for(state, session, now)  # 3
+        if joined.by_calendar:  # a trade uses the slot, opening alone does not
+            joined = replace(joined, slot=calendar_slot(state.rules, now))
         sent = clip_sells(state, sells)  # 4
         if not answered:
             raise _Refused("executor did not answer")
@@ -280,7 +282,7 @@ def check_rebalance(
         return Verdict(False, str(refusal), state)
     after = replace(
         state,
-        session=opened,
+        session=joined,
         balances=tuple(balances_after),
         loss_used=loss_budget_used(state, now) + charge,
         loss_time=now,
@@ -288,7 +290,7 @@ def check_rebalance(
     )
     closed = _is_done(after)  # 8
     if closed:
-        after = replace(after, session=replace(opened, closed_at=now))
+        after = replace(after, session=replace(joined, closed_at=now))
     return Verdict(True, "", after, tuple(sent), charge, closed)
 
 
@@ -341,8 +343,7 @@ def _opened(state: VaultState, now: int) -> Session:
     found = trigger(state, now)
     if not found.holds:
         raise _Refused("no trigger")
-    slot = found.slot if found.by_calendar else state.session.slot
-    return Session(state.session.id + 1, now, 0, slot, found.by_calendar)
+    return Session(state.session.id + 1, now, 0, state.session.slot, found.by_calendar)
 
 
 def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequence[int], now: int) -> int:

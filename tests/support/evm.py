@@ -81,12 +81,6 @@ class Evm:
         code = bytes.fromhex(compiled["bytecode"][2:]) + Function(constructor).encode(*args)
         return Contract(self, self._evm.deploy(DEPLOYER, code), compiled["abi"])
 
-    def clone(self, implementation: Contract) -> Contract:
-        """An EIP-1167 proxy of the contract, not initialised."""
-        target = implementation.address[2:].lower()
-        code = f"3d602d80600a3d3981f3363d3d373d3d3d363d73{target}5af43d82803e903d91602b57fd5bf3"
-        return Contract(self, self._evm.deploy(DEPLOYER, bytes.fromhex(code)), implementation.abi)
-
     def at(self, address: str, compiled: dict[str, Any]) -> Contract:
         """A contract that is already there."""
         return Contract(self, address, compiled["abi"])
