@@ -23,6 +23,7 @@ from web3.exceptions import Web3Exception
 from offchain import __version__
 from offchain.chain.contracts import address_of
 from offchain.chain.errors import ConfigError
+from offchain.chain.sender import revert_reason
 from offchain.errors import EvenkeelError
 from offchain.settings import Settings, load_settings
 
@@ -77,7 +78,7 @@ def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
                 f"rpc_url: the node does not answer ({type(error).__name__}); is it running, and is the address right?"
             )
         except Web3Exception as error:
-            _fail(f"the node's answer cannot be used: {error}")
+            _fail(f"the node's answer cannot be used: {revert_reason(error)}")
         raise AssertionError  # pragma: no cover
 
     return wrapped
@@ -349,7 +350,7 @@ def _log_to_stderr(as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever stderr is at the time
         cache_logger_on_first_use=False,
     )
 

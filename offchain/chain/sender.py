@@ -27,6 +27,7 @@ __all__ = [
     "SenderSettings",
     "SignedCall",
     "find_receipt",
+    "is_revert",
     "load_account",
     "revert_reason",
 ]
@@ -202,22 +203,32 @@ def revert_reason(error: Exception) -> str:
         body = bytes.fromhex(data[10:])
         length = int.from_bytes(body[32:64], "big")
         return body[64 : 64 + length].decode(errors="replace")
-    text = str(getattr(error, "message", None) or error)
-    for prefix in (
-        "execution reverted: ",
-        "VM Exception while processing transaction: revert ",
-    ):
-        text = text.removeprefix(prefix)
+    text = _error_text(error)
+    for prefix in ("execution reverted", "VM Exception while processing transaction: revert"):
+        if text.startswith(prefix):
+            text = text.removeprefix(prefix).lstrip(": ") or "reverted without a reason"
     return text.strip() or type(error).__name__
+
+
+def is_revert(error: Exception) -> bool:
+    """The call itself failed, not the node."""
+    return isinstance(error, ContractLogicError) or "revert" in _error_text(error)
+
+
+def _rpc_error(error: Exception) -> dict[str, Any]:
+    """The `error` member of the node's answer."""
+    response: Any = (error.rpc_response or {}) if isinstance(error, Web3RPCError) else {}
+    found = response.get("error")
+    return found if isinstance(found, dict) else {}
+
+
+def _error_text(error: Exception) -> str:
+    return str(_rpc_error(error).get("message") or getattr(error, "message", None) or error)
 
 
 def _revert_data(error: Exception) -> str | None:
     """The output of a reverted call: nodes put it in `data`, some a level deeper."""
-    found: Any = getattr(error, "data", None)
-    if found is None and isinstance(error, Web3RPCError):
-        response: Any = error.rpc_response or {}
-        details = response.get("error")
-        found = details.get("data") if isinstance(details, dict) else None
+    found: Any = getattr(error, "data", None) or _rpc_error(error).get("data")
     if isinstance(found, dict):
         found = found.get("result") or found.get("data")
     return found if isinstance(found, str) and found.startswith("0x") else None

@@ -8,10 +8,11 @@ from typing import Any
 from eth_typing import BlockNumber
 from web3 import Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
 
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
 from offchain.chain.errors import ChainError
+from offchain.chain.sender import is_revert
 from offchain.policy import Asset, Rules, Session, VaultState
 
 __all__ = [
@@ -64,7 +65,9 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
     def read(call: ContractFunction) -> Any:
         try:
             return call.call(block_identifier=at.number)
-        except (BadFunctionCallOutput, ContractLogicError) as error:
+        except (BadFunctionCallOutput, ContractLogicError, Web3RPCError) as error:
+            if isinstance(error, Web3RPCError) and not is_revert(error):
+                raise
             raise ChainError(
                 f"vault: {vault.address} does not answer {call.fn_name}(): not a vault?"
             ) from error
@@ -107,6 +110,7 @@ def symbols(web3: Web3, tokens: list[str]) -> list[str]:
         except (
             BadFunctionCallOutput,
             ContractLogicError,
+            Web3RPCError,
             OverflowError,
             UnicodeDecodeError,
         ):
