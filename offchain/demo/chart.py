@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
+from numpy.typing import NDArray
 
 matplotlib.use("Agg")  # no display
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from offchain import policy
 from offchain.demo.report import Rebalance, VaultRun
@@ -29,9 +31,6 @@ def draw(runs: list[VaultRun], file: Path) -> None:
     for axis, run in zip(axes, runs, strict=False):
         _draw_weights(axis, run)
     _draw_nav(axes[-1], runs)
-    locator = AutoDateLocator()
-    axes[-1].xaxis.set_major_locator(locator)
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
     figure.suptitle("Evenkeel: three vaults through the same market", fontsize=14, x=0.07, ha="left")
     figure.tight_layout(rect=(0, 0, 1, 0.99))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +39,7 @@ def draw(runs: list[VaultRun], file: Path) -> None:
 
 
 def _draw_weights(axis: Axes, run: VaultRun) -> None:
-    dates = [point.date for point in run.points]
+    dates = _days(run)
     bands = policy.bands(run.state)
     for i, (token, colour) in enumerate(zip(TOKENS, COLOURS, strict=True)):
         target, band = token.target_bps / 100, bands[i] / PERCENT
@@ -54,7 +53,8 @@ def _draw_weights(axis: Axes, run: VaultRun) -> None:
             linewidth=1.5,
         )
     for rebalance in run.rebalances:
-        axis.axvline(rebalance.date, color="black", linewidth=0.7, linestyle=":")
+        moment: Any = rebalance.date  # matplotlib takes dates, its types do not say so
+        axis.axvline(moment, color="black", linewidth=0.7, linestyle=":")
     axis.set_title(
         f"{run.name}: {_count(run.rebalances)} (dotted), targets dashed, bands shaded",
         fontsize=10,
@@ -67,17 +67,21 @@ def _draw_weights(axis: Axes, run: VaultRun) -> None:
 
 def _draw_nav(axis: Axes, runs: list[VaultRun]) -> None:
     for run, colour in zip(runs, VAULT_COLOURS, strict=False):
-        dates = [point.date for point in run.points]
+        dates = _days(run)
         axis.plot(
             dates, [p.share_price / PERCENT for p in run.points], color=colour, label=run.name, linewidth=1.5
         )
     held = [point.held / PERCENT for point in runs[0].points]
-    dates = [point.date for point in runs[0].points]
+    dates = _days(runs[0])
     axis.plot(dates, held, color="black", linewidth=1.2, linestyle="--", label="buy and hold")
     axis.set_title("NAV of a share, first day = 100, costs included", fontsize=10, loc="left")
     axis.set_ylabel("index")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     axis.margins(x=0.005)
+
+
+def _days(run: VaultRun) -> NDArray[np.datetime64]:
+    return np.array([point.date for point in run.points], dtype="datetime64[D]")
 
 
 def _count(rebalances: list[Rebalance]) -> str:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from web3 import Web3
+from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -182,9 +182,9 @@ def _command(port: int, start: int | None) -> list[str]:
     return command
 
 
-def _provider(url: str) -> Web3.HTTPProvider:
+def _provider(url: str) -> HTTPProvider:
     """Asks for the chain's id once only: web3 wants it with every call."""
-    return Web3.HTTPProvider(
+    return HTTPProvider(
         url,
         request_kwargs={"timeout": 60},
         cache_allowed_requests=True,

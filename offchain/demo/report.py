@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from web3.contract import Contract
 from web3.types import EventData
@@ -151,13 +152,13 @@ def rebalance_from(event: EventData, run: VaultRun, day: Day, trigger: str, gas:
 
 def rebalance_table(run: VaultRun) -> Table:
     """One line a rebalance."""
-    table = _table(f"{run.name}: rebalances", "time (UTC)", "trigger")
+    table = _table(f"{run.name} vault: {len(run.rebalances)} rebalances", "time (UTC)", "trigger")
     for column in ("drift", "after", "sold, USD", "bought, USD", "cost bps", "gas"):
-        table.add_column(column, justify="right", no_wrap=column not in ("sold, USD", "bought, USD"))
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("transaction", no_wrap=True)
     for row in run.rebalances:
         table.add_row(
-            row.date.isoformat(),
+            datetime.fromtimestamp(row.time, UTC).strftime("%Y-%m-%d %H:%M"),
             row.trigger.replace("calendar and threshold", "both"),
             _percent(row.drift_before),
             _percent(row.drift_after),
@@ -167,7 +168,7 @@ def rebalance_table(run: VaultRun) -> Table:
             f"{row.gas:,}",
             row.transaction[:10] + "…",
         )
-    table.caption = "drift: largest of any asset, percentage points; cost: NAV lost, bps of the value sold"
+    table.caption = "drift: largest of any asset, % points; cost: NAV lost, bps of the value sold"
     return table
 
 
@@ -280,9 +281,11 @@ def _outside(state: VaultState, point: Point, bands: Sequence[int]) -> bool:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    table = Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", caption_justify="left", box=SIMPLE_HEAD
+    )
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     return table
 
 
@@ -291,7 +294,7 @@ def _percent(wad: int) -> str:
 
 
 def _usd_by_symbol(values: dict[str, int]) -> str:
-    return "\n".join(f"{symbol} {value / WAD:,.0f}" for symbol, value in values.items())
+    return ", ".join(f"{symbol} {value / WAD:,.0f}" for symbol, value in values.items())
 
 
 def _short(digest: str) -> str:

@@ -49,6 +49,7 @@ VAULTS = (
 IN_KIND_SHARES = 80_000 * WAD  # of each vault; 1 share = 1 USD on the first day
 ZAP_USD = 60_000  # into each vault
 LOOK_EVERY_DAYS = 21  # the keeper looks at the chain at least that often, due or not
+WIDTH = 118  # characters
 ROUNDING = 10**12  # USD WAD: what rounding may cost a depositor, a millionth of a dollar
 
 
@@ -58,7 +59,7 @@ class DemoError(EvenkeelError):
 
 def run_demo(days: int = TRADING_DAYS, out: Path = OUT, keep_chain: bool = False) -> dict[str, Any]:
     """Run it all on a local chain of its own, print what happens, write chart and report to `out`; the report."""
-    console, started = Console(), time.monotonic()
+    console, started = _console(), time.monotonic()
     market = history(days)
     out.mkdir(parents=True, exist_ok=True)
     with _ended_by_sigterm(), _keeper_log(out / "keeper.log"), local_chain(market[0].timestamp) as chain:
@@ -347,6 +348,12 @@ def _wait_for_interrupt(console: Console, world: World, runs: list[VaultRun]) ->
 
 
 # ---------------------------------------------------------------- surroundings
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for the tables where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=WIDTH, highlight=False)
 
 
 @contextmanager

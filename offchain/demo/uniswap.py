@@ -35,11 +35,9 @@ class Venue:
     fee: int  # millionths
 
     def arbitrage(self, price0: int, price1: int) -> tuple[int, str, str, int, bool, int]:
-        """The `Arbitrageur.trade` leg that pulls the pool to the market price, up to its fee; amount 0 if it is there.
+        """The `Arbitrageur.trade` leg that pulls the pool to the market price, up to its fee.
 
-        Args:
-            price0, price1: USD per unit of token0 and of token1, times any common factor.
-
+        Both prices are USD per unit of token0 and of token1, times any common factor. Amount 0: nothing to gain.
         """
         sell0, amount, limit = (
             self._move_v2(price0, price1) if self.version == 2 else self._move_v3(price0, price1)
