@@ -402,3 +402,14 @@ def test_calendar_slots_agree_over_a_century(unit: int) -> None:
         rules = Rules(Mode.EITHER, unit, rng.randint(1, 24), anchor, DAY, 0, 50, 500, 100, 0, 1000, 100)
         episode = Episode(chain, assets, rules, [WAD, WAD], 0)
         assert episode.vault.call("session")[3] == policy.calendar_slot(rules, chain.evm.now)
+
+
+@pytest.mark.parametrize(("gap", "reason"), [(5 * 10**22, ""), (5 * 10**22 - 2 * 10**6, "no trigger")])
+def test_vault_and_mirror_agree_at_the_edge_of_the_band(gap: int, reason: str) -> None:
+    """A drift of exactly the band (5 points of a million USD) triggers; one WAD unit less does not."""
+    chain = Chain()
+    assets = tuple(Asset(chain.tokens[i].address, 18, 5000, 500, 2500, 0, 10_000, 0) for i in (2, 5))
+    rules = Rules(Mode.THRESHOLD, 0, 1, START, DAY, 0, 50, 500, 100, 0, 1000, 100)
+    episode = Episode(chain, assets, rules, [WAD, WAD], 0)
+    episode.arrange([5 * 10**23 + gap, 5 * 10**23 - gap], [WAD, WAD], [0, 0])
+    assert episode.open_session() == reason
