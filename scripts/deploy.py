@@ -60,6 +60,7 @@ RULE_NUMBERS = [
 def main(file: str = "deploy/example.yaml") -> dict[str, str]:
     """Deploy what `file` says to the active network; the addresses by name."""
     plan = yaml.safe_load((ROOT / file).read_text())
+    check(plan)
     rehearsal = network.show_active() == "evenkeel"
     deployer = accounts[0] if rehearsal else accounts.load(need(plan, "account"))
     folder = ROOT / "deploy" / "out" / network.show_active()
@@ -77,6 +78,17 @@ def main(file: str = "deploy/example.yaml") -> dict[str, str]:
         create_vault(project, plan["vault"], assets, deployer, book)
     print(json.dumps(book.addresses, indent=2))
     return book.addresses
+
+
+def check(plan: dict[str, Any]) -> None:
+    """Exit with the field's name before anything is deployed from a file that is not complete."""
+    for asset in need(plan, "assets"):
+        for field in ("token", "feed", "heartbeat_seconds", "min_price_usd", "max_price_usd"):
+            need(asset, field)
+    if "vault" in plan:
+        vault_config(plan["vault"], plan["assets"], oracle="", deployer="")
+        for asset in plan["assets"]:
+            need(asset, "seed")
 
 
 class AddressBook:
