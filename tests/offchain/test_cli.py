@@ -1,5 +1,9 @@
 """The command line without a chain: help that teaches, errors in one line, results apart from talk."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from offchain import __version__
 from offchain.cli import app
 
 VAULT = "0x52908400098527886E0F7030069857D2E4169EE7"
+ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:1"  # nothing listens there
 
 
@@ -97,9 +102,25 @@ def test_two_keepers_do_not_share_a_journal(tmp_path: Path) -> None:
 
 
 def test_demo_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "offchain.demo.run", None)  # as if it could not be imported
     result = evenkeel("demo", "--days", "5")
     assert result.exit_code == 2
     assert "pip install 'evenkeel[demo]'" in result.stderr
+
+
+def test_keeper_run_stays_up_without_a_node_and_stops_on_sigterm(tmp_path: Path) -> None:
+    write_settings(f'v2_factories = ["{VAULT}"]')
+    command = [sys.executable, "-c", "from offchain.cli import main; main()", "keeper", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "node does not answer" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(timeout=30) == 0
+    assert "keeper stopped" in rest
+    assert "Traceback" not in rest
