@@ -152,8 +152,8 @@ def rebalance_from(event: EventData, run: VaultRun, day: Day, trigger: str, gas:
 
 def rebalance_table(run: VaultRun) -> Table:
     """One line a rebalance."""
-    table = _table(f"{run.name} vault: {len(run.rebalances)} rebalances", "time (UTC)", "trigger")
-    for column in ("drift", "after", "sold, USD", "bought, USD", "cost bps", "gas"):
+    table = _table(f"{run.name} vault: {_count(run.rebalances)}", "time (UTC)", "trigger")
+    for column in ("drift", "after", *(token.symbol for token in TOKENS), "cost", "gas"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("transaction", no_wrap=True)
     for row in run.rebalances:
@@ -162,27 +162,22 @@ def rebalance_table(run: VaultRun) -> Table:
             row.trigger.replace("calendar and threshold", "both"),
             _percent(row.drift_before),
             _percent(row.drift_after),
-            _usd_by_symbol(row.sold),
-            _usd_by_symbol(row.bought),
+            *(_traded(row, token.symbol) for token in TOKENS),
             f"{row.cost_bps_of_sold:.1f}",
             f"{row.gas:,}",
             row.transaction[:10] + "…",
         )
-    table.caption = "drift: largest of any asset, % points; cost: NAV lost, bps of the value sold"
+    table.caption = (
+        "drift: the largest of any asset, % points; tokens: USD [red]sold (-)[/] and [green]bought (+)[/]; "
+        "cost: NAV lost, bps of the value sold"
+    )
     return table
 
 
 def result_table(runs: Sequence[VaultRun]) -> Table:
     """The vaults side by side."""
     table = _table("Side by side", "vault")
-    columns = (
-        "rebalances",
-        "days outside a band",
-        "value sold / NAV",
-        "cost, bps of NAV",
-        "share",
-        "buy and hold",
-    )
+    columns = ("rebalances", "days out of band", "sold", "cost", "return", "buy and hold")
     for column in columns:
         table.add_column(column, justify="right")
     for run in runs:
@@ -197,16 +192,15 @@ def result_table(runs: Sequence[VaultRun]) -> Table:
             f"{last.share_price / WAD - 1:+.2%}",
             f"{last.held / WAD - 1:+.2%}",
         )
+    table.caption = "sold: % of NAV, all rebalances together; cost: NAV lost, bps of NAV"
     return table
 
 
 def attempts_table(attempts: Sequence[Attempt]) -> Table:
     """What was refused, and why."""
-    table = _table(
-        "A dishonest keeper tries", "date", "vault", "what it does", "the vault's answer", "transaction"
-    )
+    table = _table("A dishonest keeper tries", "date", "vault", "what it does", "reverts with", "transaction")
     for attempt in attempts:
-        answer = f'reverted: "{attempt.reason}"'
+        answer = f'"{attempt.reason}"'
         table.add_row(
             attempt.date.isoformat(), attempt.vault, attempt.what, answer, attempt.transaction[:10] + "…"
         )
@@ -216,10 +210,10 @@ def attempts_table(attempts: Sequence[Attempt]) -> Table:
 def exits_table(exits: Sequence[Exit]) -> Table:
     """Who left with what."""
     table = _table("Both depositors leave in kind", "depositor", "vault", "came")
-    for column in ("paid in, USD", "took out, USD", *(token.symbol for token in TOKENS)):
+    for column in ("in, USD", "out, USD", *(token.symbol for token in TOKENS)):
         table.add_column(column, justify="right", no_wrap=True)
     for row in exits:
-        amounts = [f"{row.amounts[t.symbol] / t.scale:,.2f}" for t in TOKENS]
+        amounts = [f"{row.amounts[token.symbol] / token.scale:,.2f}" for token in TOKENS]
         usd_in, usd_out = f"{row.usd_in / WAD:,.0f}", f"{row.usd_out / WAD:,.0f}"
         table.add_row(row.depositor, row.vault, row.way_in, usd_in, usd_out, *amounts)
     return table
@@ -293,9 +287,15 @@ def _percent(wad: int) -> str:
     return f"{wad / 1e16:.2f}"
 
 
-def _usd_by_symbol(values: dict[str, int]) -> str:
-    return ", ".join(f"{symbol} {value / WAD:,.0f}" for symbol, value in values.items())
+def _traded(row: Rebalance, symbol: str) -> str:
+    if symbol in row.sold:
+        return f"[red]-{row.sold[symbol] / WAD:,.0f}[/]"
+    return f"[green]+{row.bought[symbol] / WAD:,.0f}[/]" if symbol in row.bought else ""
+
+
+def _count(rebalances: Sequence[Rebalance]) -> str:
+    return f"{len(rebalances)} rebalance{'' if len(rebalances) == 1 else 's'}"
 
 
 def _short(digest: str) -> str:
-    return f"{digest[:14]}…{digest[-8:]}"
+    return f"{digest[:10]}…{digest[-6:]}"

@@ -145,7 +145,7 @@ def _replay(
     victim = runs[-1]
     world.chain.send(world.deployer, victim.contract.functions.set_role(thief.address, KEEPER_ROLE))
     attempts: list[Attempt] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(market) - 1)
         for number, day in enumerate(market[1:], start=1):
@@ -187,7 +187,7 @@ def _row(run: VaultRun, day: Day, outcome: Outcome) -> report.Rebalance:
 
 def _headline(day: Day, runs: list[VaultRun]) -> str:
     counts = "  ".join(
-        f"{run.name} {run.points[-1].share_price / 1e16:6.2f} ({len(run.rebalances)})" for run in runs
+        f"{run.name} {run.points[-1].share_price / 1e16:.1f} ({len(run.rebalances)})" for run in runs
     )
     return f"{day.date}  {counts}"
 
