@@ -10,7 +10,10 @@ def test_transfer_takes_effect_when_accepted(oracle, owner, non_owner):
     started = oracle.transfer_ownership(non_owner, {"from": owner})
     assert oracle.owner() == owner
     assert oracle.pending_owner() == non_owner
-    assert dict(started.events["OwnershipTransferStarted"]) == {"previous_owner": owner, "new_owner": non_owner}
+    assert dict(started.events["OwnershipTransferStarted"]) == {
+        "previous_owner": owner,
+        "new_owner": non_owner,
+    }
 
     accepted = oracle.accept_ownership({"from": non_owner})
     assert oracle.owner() == non_owner

@@ -16,7 +16,10 @@ def broken(oracle, token, bad_feed, owner):
 
 def round_data(answer=100 * 10**8, updated_at=None, round_id=1, answered_in_round=1):
     now = chain[-1].timestamp if updated_at is None else updated_at
-    return encode(["uint256", "int256", "uint256", "uint256", "uint256"], [round_id, answer, now, now, answered_in_round])
+    return encode(
+        ["uint256", "int256", "uint256", "uint256", "uint256"],
+        [round_id, answer, now, now, answered_in_round],
+    )
 
 
 def status(oracle, token):
@@ -25,7 +28,9 @@ def status(oracle, token):
     return statuses[0]
 
 
-@pytest.mark.parametrize(("decimals", "answer"), [(0, 7), (6, 7_123_456), (8, 712_345_678), (18, 7 * 10**18 + 1)])
+@pytest.mark.parametrize(
+    ("decimals", "answer"), [(0, 7), (6, 7_123_456), (8, 712_345_678), (18, 7 * 10**18 + 1)]
+)
 def test_scales_the_answer_to_18_decimals(oracle, token, owner, TestFeed, decimals, answer):
     feed = owner.deploy(TestFeed, decimals, "X / USD", answer)
     oracle.set_feed(token, feed, HEARTBEAT, 1, 2**128 - 1, {"from": owner})
@@ -88,7 +93,9 @@ def test_refuses_an_answer_of_an_older_round(priced, token, feed, owner):
     assert status(priced, token) == BAD_ROUND
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, CALL_FAILED), (32, CALL_FAILED), (159, CALL_FAILED), (160, OK)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, CALL_FAILED), (32, CALL_FAILED), (159, CALL_FAILED), (160, OK)]
+)
 def test_needs_all_five_words(broken, token, bad_feed, owner, size, expected):
     bad_feed.set_response(round_data()[:size], {"from": owner})
     assert status(broken, token) == expected
@@ -122,5 +129,7 @@ def test_of_four_feeds_costs_little(priced, TestToken, TestFeed, owner):
         tokens.append(owner.deploy(TestToken, "T", "T", 18))
         feed = owner.deploy(TestFeed, 8, "T / USD", (i + 1) * 10**8)
         priced.set_feed(tokens[i], feed, HEARTBEAT, WAD, 1_000 * WAD, {"from": owner})
-    cost = priced.prices.estimate_gas(tokens, {"from": owner}) - priced.prices.estimate_gas([], {"from": owner})
+    cost = priced.prices.estimate_gas(tokens, {"from": owner}) - priced.prices.estimate_gas(
+        [], {"from": owner}
+    )
     assert cost < 4 * 20_000  # cold: 2 words of settings, the feed's account and its 4 words
