@@ -1,0 +1,1 @@
+from tests.unit.vault.deployment import *  # noqa: F403 fixtures
