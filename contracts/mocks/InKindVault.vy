@@ -12,6 +12,9 @@ totalSupply: public(uint256)
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
 takes_less: bool  # a hostile vault: leaves allowances behind
+target: address  # a hostile vault: makes this call while it mints
+data: Bytes[1024]
+called: public(bool)  # the call succeeded
 
 
 @deploy
@@ -30,6 +33,17 @@ def set_takes_less(takes_less: bool):
 
 
 @external
+def set_call(target: address, data: Bytes[1024]):
+    self.target = target
+    self.data = data
+
+
+@external
+def make_call():
+    self._make_call()
+
+
+@external
 def approve(spender: address, amount: uint256) -> bool:
     self.allowance[msg.sender][spender] = amount
     return True
@@ -45,6 +59,8 @@ def transferFrom(owner: address, to: address, amount: uint256) -> bool:
 
 @external
 def mint_in_kind(shares: uint256, max_amounts: DynArray[uint256, 16], receiver: address) -> DynArray[uint256, 16]:
+    if self.target != empty(address):
+        self._make_call()
     amounts: DynArray[uint256, 16] = self._amounts(shares)
     for i: uint256 in range(len(amounts), bound=16):
         assert amounts[i] <= max_amounts[i], "above maximum"
@@ -91,6 +107,11 @@ def balances() -> DynArray[uint256, 16]:
 @view
 def preview_mint_in_kind(shares: uint256) -> DynArray[uint256, 16]:
     return self._amounts(shares)
+
+
+@internal
+def _make_call():
+    self.called = raw_call(self.target, self.data, revert_on_failure=False)
 
 
 @internal
