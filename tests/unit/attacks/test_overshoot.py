@@ -1,0 +1,22 @@
+"""A keeper trades past the targets, so that there is something to trade back."""
+
+from tests.unit.stage import ALL, ON_TARGET, K, Stage, usd
+
+
+def test_all_that_can_be_sold_is_what_is_above_target(stage: Stage):
+    stage.refuses("balance fell by more than sent", usd(500 * K - 1, 300 * K, 200 * K), sells=ALL)
+    stage.rebalance(ON_TARGET, sells=ALL)
+    assert stage.tokens[0].balanceOf(stage.executor) == usd(100 * K, 0, 0)[0]
+
+
+def test_all_of_it_into_one_asset_is_refused(stage: Stage):
+    stage.refuses("bought past target", usd(500 * K, 350 * K, 150 * K))
+    stage.rebalance(usd(500 * K, 305 * K, 195 * K))
+
+
+def test_the_tolerance_does_not_add_up_over_trades(stage: Stage):
+    """Once above its target an asset may only be sold."""
+    stage.rebalance(usd(570 * K, 280 * K, 150 * K))
+    stage.rebalance(usd(545 * K, 305 * K, 150 * K))
+    stage.refuses("asset not underweight", usd(545 * K - 1, 305 * K + 1, 150 * K))
+    stage.rebalance(usd(545 * K - 1, 305 * K, 150 * K + 1))

@@ -1,0 +1,23 @@
+"""A keeper trades to and fro around the target, within the tolerance, for its own venue's fees."""
+
+from tests.unit.stage import K, Stage, usd
+
+ABOVE = usd(504 * K, 298 * K, 198 * K)
+
+
+def test_as_much_overshoot_as_was_corrected_is_refused(stage: Stage):
+    stage.open_session()
+    stage.hold(usd(504 * K, 298 * K + 1, 198 * K - 1))
+    stage.refuses("drift fell too little", usd(500 * K, 302 * K + 1, 198 * K - 1))
+    stage.hold(ABOVE)
+    stage.rebalance(usd(500 * K, 302 * K, 198 * K))
+
+
+def test_every_trade_leaves_less_to_trade(stage: Stage):
+    """0.8 % of drift, then 0.4, 0.2, 0.1: at most 0.8 % of NAV can be sold in all."""
+    stage.open_session()
+    stage.hold(ABOVE)
+    stage.rebalance(usd(500 * K, 302 * K, 198 * K))
+    stage.refuses("drift fell too little", usd(503 * K, 300 * K, 197 * K + 1))
+    stage.rebalance(usd(500 * K, 300 * K, 200 * K))
+    stage.refuses("balance fell by more than sent", usd(500 * K, 300 * K - 1, 200 * K + 1))
