@@ -1,7 +1,9 @@
 import pytest
-from brownie import ZERO_ADDRESS, accounts, chain, compile_source, reverts, web3
+import vyper
+from brownie import ZERO_ADDRESS, Contract, chain, reverts, web3
 from eth_abi import encode
 from eth_account import Account
+from vyper.compiler.settings import Settings
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141  # of secp256k1
 SIGNER = Account.from_key("0x" + "11" * 32)
@@ -108,7 +110,11 @@ def test_for_nobody_reverts(vault, stranger, receiver, deadline):
 
 
 def test_by_a_contract_approves_what_it_says(vault, stranger, receiver, deadline):
-    wallet = compile_source(WALLET, vyper_version="0.4.3").Vyper.deploy({"from": accounts[0]})
+    code = vyper.compile_code(
+        WALLET, output_formats=["abi", "bytecode"], settings=Settings(evm_version="paris")
+    )
+    address = stranger.transfer(data=code["bytecode"]).contract_address
+    wallet = Contract.from_abi("Wallet", address, code["abi"])
     call = (wallet, receiver, 7, deadline, 27, b"\x01" * 32, b"\xff" * 32)
     with reverts("invalid signature"):
         vault.permit(*call, {"from": stranger})
