@@ -49,7 +49,7 @@ test: install test-unit test-offchain ## all tests: contracts with brownie, then
 
 test-unit: install
 ifneq ($(wildcard tests/unit),)
-	$(BIN)/brownie test tests/unit
+	$(BIN)/brownie test tests/unit -n 2
 endif
 
 test-offchain: install

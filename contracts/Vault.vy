@@ -577,7 +577,7 @@ def pause():
 @nonreentrant
 def unpause():
     self._check_owner()
-    self._set_pause(block.timestamp)
+    self._set_pause(min(block.timestamp, self.paused_until))  # idle, it changes nothing
 
 
 @external

@@ -43,7 +43,7 @@ def create_vault(config: IVault.Config, seed_amounts: DynArray[uint256, 16], sal
     for i: uint256 in range(len(seed_amounts), bound=16):
         self._pull(config.assets[i].token, seed_amounts[i])
 
-    # only now, so that no token's hook meets a vault that has no owner yet
+    # only now; should a token's `approve` initialise the vault before we do, `initialize` below reverts it all
     vault: address = create_minimal_proxy_to(
         implementation, salt=keccak256(abi_encode(msg.sender, salt, config_hash))
     )

@@ -203,7 +203,7 @@ def verify(
         _fail(report.first_break or "the recomputed head is not the stored one")
 
 
-@app.command(epilog="Example:  evenkeel demo --days 60 --out demo-out")
+@app.command(epilog="Example:  evenkeel demo --days 60 --out reports/demo")
 @_plain_errors
 def demo(
     days: Annotated[
@@ -211,7 +211,7 @@ def demo(
         typer.Option("--days", min=2, help="Trading days of price history to replay."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the chart and the tables.")] = Path(
-        "demo-out"
+        "reports/demo"
     ),
     keep_chain: Annotated[
         bool,

@@ -29,7 +29,6 @@ CALLS = {
     "collect_fee": lambda s, i: s.vault.collect_fee.encode_input(),
     "pause": lambda s, i: s.vault.pause.encode_input(),
     "drop_role": lambda s, i: s.vault.drop_role.encode_input(s.strategist),
-    "open_session": lambda s, i: s.vault.open_session.encode_input(),
     "rebalance": lambda s, i: s.vault.rebalance.encode_input(
         [0] * 3, s.executor, s.payload(OUT_OF_BAND), DECISION, 1, 2**64
     ),
@@ -47,8 +46,6 @@ def test_the_door_is_locked(stage: Stage, intruder, door):
     intruder.set_mode(REENTER, {"from": stage.stranger})
     stage.rebalance(OUT_OF_BAND, executor=intruder, sells=[0] * 3)
     assert not intruder.called()
-    if door == "open_session":  # by now open: a later session's is free
-        return
     intruder.execute(b"", {"from": stage.stranger})  # the same call when no trade is under way
     assert intruder.called()
 

@@ -89,3 +89,9 @@ def test_unpause_by_others_reverts(vault, guardian, caller, request):
     vault.pause({"from": guardian})
     with reverts("not owner"):
         vault.unpause({"from": request.getfixturevalue(caller)})
+
+
+def test_an_idle_unpause_leaves_the_guardian_free_to_pause(vault, guardian, owner):
+    vault.unpause({"from": owner})
+    assert vault.paused_until() == 0
+    vault.pause({"from": guardian})
