@@ -9,6 +9,7 @@ A contract may ask for smaller code with `#pragma optimize codesize`; the defaul
 import argparse
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -28,21 +29,37 @@ def contract_sources() -> list[Path]:
     return sorted([*ROOT.glob("contracts/*.vy"), *ROOT.glob("contracts/mocks/*.vy")])
 
 
-def compile_contract(source: Path) -> dict[str, object]:
-    """ABI, bytecode and runtime bytecode (hex with 0x) of one contract, with the hash of its own source."""
+def source_hash(source: Path) -> str:
+    """SHA-256 over a contract and everything it imports from this repository."""
+    seen: dict[Path, str] = {}
+    todo = [source]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen[path] = path.read_text()
+        for folder, name in re.findall(r"^from ([\w.]+) import (\w+)$", seen[path], re.MULTILINE):
+            stem = ROOT / folder.replace(".", "/") / name
+            todo += [found for suffix in (".vy", ".vyi") if (found := stem.with_suffix(suffix)).is_file()]
+    content = "\0".join(f"{path.relative_to(ROOT)}\0{text}" for path, text in sorted(seen.items()))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def compile_contract(source: Path, evm_version: str = EVM_VERSION) -> dict[str, object]:
+    """ABI, bytecode and runtime bytecode (hex with 0x) of one contract, with the hash of its sources."""
     bundle = FilesystemInputBundle([ROOT])
     file = bundle.load_file(source.relative_to(ROOT))
     output = vyper.compile_from_file_input(
         file,
         input_bundle=bundle,
-        settings=Settings(evm_version=EVM_VERSION),
+        settings=Settings(evm_version=evm_version),
         output_formats=["abi", "bytecode", "bytecode_runtime"],
     )
     return {
         "contractName": source.stem,
         "sourcePath": source.relative_to(ROOT).as_posix(),
-        "sourceHash": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "compiler": f"vyper {COMPILER}, evm {EVM_VERSION}",
+        "sourceHash": source_hash(source),
+        "compiler": f"vyper {COMPILER}, evm {evm_version}",
         "abi": output["abi"],
         "bytecode": output["bytecode"],
         "deployedBytecode": output["bytecode_runtime"],

@@ -6,6 +6,8 @@ pyrevm keeps every touched account in memory, so a long test makes a new `Evm` f
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ from eth_abi import decode, encode
 from eth_utils import keccak
 from eth_utils.abi import collapse_if_tuple
 
+from scripts.build_artifacts import compile_contract, source_hash
+
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "offchain" / "chain" / "artifacts"
+COMPILED = ROOT / "build" / "compiled"
 UNISWAP = ROOT / "node_modules" / "@uniswap"
 DEPLOYER = "0x" + "d0" * 20
 GAS = 30_000_000
@@ -33,9 +38,22 @@ class Reverted(Exception):
 
 
 @cache
-def artifact(name: str) -> dict[str, Any]:
-    """A compiled contract of this project, as `make artifacts` wrote it."""
-    found: dict[str, Any] = json.loads((ARTIFACTS / f"{name}.json").read_text())
+def artifact(name: str, evm_version: str = "paris") -> dict[str, Any]:
+    """A contract of this project: the committed artifact while it is fresh, else compiled (and kept in build/)."""
+    source = next(ROOT.glob(f"contracts/**/{name}.vy"))
+    digest = source_hash(source)
+    committed = ARTIFACTS / f"{name}.json"
+    if evm_version == "paris" and committed.exists():
+        found: dict[str, Any] = json.loads(committed.read_text())
+        if found["sourceHash"] == digest:
+            return found
+    kept = COMPILED / f"{name}-{evm_version}-{digest[:16]}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        half = kept.with_suffix(f".{os.getpid()}")
+        half.write_text(json.dumps(compile_contract(source, evm_version)))
+        half.rename(kept)
+    found = json.loads(kept.read_text())
     return found
 
 
@@ -61,12 +79,22 @@ class Function:
         return self.selector + encode(self.inputs, args)
 
 
+@dataclass(frozen=True)
+class Event:
+    """A decoded log: who emitted it, its name, and its fields by name."""
+
+    address: str
+    name: str
+    fields: dict[str, Any]
+
+
 class Evm:
     """A chain with one clock."""
 
-    def __init__(self, now: int = 1_700_000_000) -> None:
-        self._evm = pyrevm.EVM(gas_limit=GAS * 100, spec_id="MERGE")
+    def __init__(self, now: int = 1_700_000_000, spec_id: str = "MERGE") -> None:
+        self._evm = pyrevm.EVM(gas_limit=GAS * 100, spec_id=spec_id)
         self._block = 1
+        self._events: dict[bytes, dict[str, Any]] = {}  # ABI entry by topic
         self.set_time(now)
 
     def set_time(self, now: int) -> None:
@@ -74,6 +102,52 @@ class Evm:
         self.now = now
         self._block += 1
         self._evm.set_block_env(pyrevm.BlockEnv(number=self._block, timestamp=now, gas_limit=GAS * 100))
+
+    def events(self, name: str = "") -> list[Event]:
+        """Logs of the last transaction, or those called `name`; of deployed contracts' own kinds."""
+        result = self._evm.result
+        logs = result.logs if result is not None and result.is_success else []
+        known = [log for log in logs if bytes.fromhex(log.topics[0][2:]) in self._events]
+        found = [self._decode(log) for log in known]
+        return [event for event in found if name in ("", event.name)]
+
+    def _decode(self, log: Any) -> Event:
+        entry = self._events[bytes.fromhex(log.topics[0][2:])]
+        indexed = [item for item in entry["inputs"] if item["indexed"]]
+        plain = [item for item in entry["inputs"] if not item["indexed"]]
+        values = {
+            item["name"]: decode([collapse_if_tuple(item)], bytes.fromhex(topic[2:]))[0]
+            for item, topic in zip(indexed, log.topics[1:], strict=True)
+        }
+        data = decode([collapse_if_tuple(item) for item in plain], log.data[1])
+        values |= {item["name"]: value for item, value in zip(plain, data, strict=True)}
+        return Event(
+            log.address, entry["name"], {item["name"]: values[item["name"]] for item in entry["inputs"]}
+        )
+
+    def learn(self, abi: list[dict[str, Any]]) -> None:
+        """Decode the events of this ABI from now on."""
+        for entry in abi:
+            if entry["type"] == "event":
+                types = ",".join(collapse_if_tuple(item) for item in entry["inputs"])
+                self._events[keccak(text=f"{entry['name']}({types})")] = entry
+
+    @property
+    def gas_used(self) -> int:
+        """Of the last transaction, calldata and 21,000 included, after refunds."""
+        result = self._evm.result
+        assert result is not None
+        return int(result.gas_used)
+
+    def snapshot(self) -> Any:
+        """A checkpoint to `revert` to."""
+        return self._evm.snapshot(), self._block, self.now
+
+    def revert(self, snapshot: Any) -> None:
+        """Undo everything since `snapshot`, the clock included."""
+        checkpoint, self._block, now = snapshot
+        self._evm.revert(checkpoint)
+        self.set_time(now)
 
     def deploy(self, compiled: dict[str, Any], *args: Any) -> Contract:
         """A new contract from an artifact."""
@@ -103,6 +177,7 @@ class Contract:
         self.evm = evm
         self.address = address
         self.abi = abi
+        evm.learn(abi)
         self._functions: dict[str, Function] = {}
 
     def call(self, name: str, *args: Any, sender: str = DEPLOYER) -> Any:
