@@ -2,14 +2,16 @@
 """
 @title Rule book: the rules that a vault enforces, without its tokens
 @license MIT
-@notice No storage, no owner, no calls but for a token's decimals: the vault hands over its state and gets a verdict.
-        `enter` says whether a session is open or may open and how much may be sold; `settle` judges the outcome.
-        Formulas, rounding and the order of the refusals: docs/spec.md. offchain/policy mirrors this file.
+@notice No storage, no owner, and it only reads: the vault, which is the caller, hands over its state and gets a
+        verdict. `enter` says whether a session is open or may open and how much may be sold; `settle` judges the
+        outcome. Formulas, rounding and the order of the refusals: docs/spec.md. offchain/policy mirrors this file.
 """
+from ethereum.ercs import IERC20
 from interfaces import IVault
+from interfaces import IPriceOracle
 from interfaces import IRuleBook
 from contracts.modules import portfolio
-from contracts.modules import rulebook
+from contracts.modules import packing
 from contracts.modules import schedule
 
 implements: IRuleBook
@@ -38,8 +40,7 @@ def enter(
     words: DynArray[uint256, 16],
     rules: uint256,
     session: uint256,
-    prices: DynArray[uint256, 16],
-    balances: DynArray[uint256, 16],
+    oracle: address,
     sells: DynArray[uint256, 16],
     id: uint256,
 ) -> IRuleBook.Entered:
@@ -47,11 +48,14 @@ def enter(
     @param sells The most to sell of each asset; empty to open the session only. A calendar slot is used by the first
            rebalance, not by the opening: else anyone could burn it by opening while the keeper is away.
     @param id The open session's, or the next one's to open it.
-    @return The session, and each sell clipped to what the asset is above its target.
+    @return The session, prices and balances, and each sell clipped to what the asset is above its target.
     """
-    r: IVault.Rules = rulebook._unpack_rules(rules)
-    position: portfolio.Position = portfolio._position(words, prices, balances, r.tolerance_bps)
-    current: IVault.Session = rulebook._unpack_session(session)
+    r: IVault.Rules = packing._unpack_rules(rules)
+    aside: uint256 = packing._aside(rules)
+    prices: DynArray[uint256, 16] = self._prices(words, oracle, aside)
+    balances: DynArray[uint256, 16] = self._balances(words, aside)
+    position: portfolio.Position = portfolio._position(words, prices, balances, r.tolerance_bps, aside)
+    current: IVault.Session = packing._unpack_session(session)
     if self._is_open(current, r):
         assert id == current.id, "wrong session"
     else:
@@ -62,9 +66,11 @@ def enter(
 
     sends: DynArray[uint256, 16] = []
     for i: uint256 in range(len(sells), bound=16):
-        excess: uint256 = portfolio._excess(words[i], prices[i], position.nav, position.values[i])
+        excess: uint256 = portfolio._excess(
+            words[i], prices[i], position.nav, position.values[i], position.targets[i]
+        )
         sends.append(min(min(sells[i], balances[i]), excess))
-    return IRuleBook.Entered(session=current, sends=sends)
+    return IRuleBook.Entered(session=current, prices=prices, balances=balances, sends=sends)
 
 
 @internal
@@ -107,7 +113,7 @@ def _slot(rules: IVault.Rules) -> uint256:
 
 
 @external
-@pure
+@view
 def settle(
     words: DynArray[uint256, 16],
     rules: uint256,
@@ -115,23 +121,25 @@ def settle(
     prices: DynArray[uint256, 16],
     balances_before: DynArray[uint256, 16],
     sent: DynArray[uint256, 16],
-    balances_after: DynArray[uint256, 16],
     loss_used: uint256,
 ) -> IRuleBook.Settled:
     """
     @param sent What left the vault of each asset.
     @param loss_used Level of the loss budget before the trade, WAD of NAV.
-    @return Level of the loss budget after it, and whether the session closes. Reverts with the rule that is broken.
+    @return Balances and level of the loss budget after it, and whether the session closes. Reverts with the rule that
+            is broken.
     """
-    r: IVault.Rules = rulebook._unpack_rules(rules)
-    before: portfolio.Position = portfolio._position(words, prices, balances_before, r.tolerance_bps)
-    after: portfolio.Position = portfolio._position(words, prices, balances_after, r.tolerance_bps)
+    r: IVault.Rules = packing._unpack_rules(rules)
+    aside: uint256 = packing._aside(rules)
+    balances_after: DynArray[uint256, 16] = self._balances(words, aside)
+    before: portfolio.Position = portfolio._position(words, prices, balances_before, r.tolerance_bps, aside)
+    after: portfolio.Position = portfolio._position(words, prices, balances_after, r.tolerance_bps, aside)
     gain: uint256 = (max(before.nav, after.nav) - before.nav) * WAD // after.nav  # down: less overshoot
     sold: uint256 = 0  # USD WAD
     at_risk: uint256 = 0  # USD WAD * bps
     for i: uint256 in range(len(words), bound=16):
-        target: uint256 = portfolio._target(words[i])
-        slack: uint256 = portfolio._tolerance(portfolio._band(words[i]), r.tolerance_bps) + gain
+        target: uint256 = before.targets[i]
+        slack: uint256 = portfolio._tolerance(portfolio._band(words[i], target), r.tolerance_bps) + gain
         traded: uint256 = max(before.values[i], after.values[i]) - min(before.values[i], after.values[i])
         at_risk += portfolio._price_error(words[i]) * traded
         if balances_after[i] < balances_before[i]:
@@ -154,17 +162,69 @@ def settle(
     used += (at_risk * BPS + before.nav - 1) // before.nav
     assert used <= r.loss_capacity_bps * BPS, "loss budget exceeded"
     return IRuleBook.Settled(
-        loss_used=used, closes=after.on_target if session.by_calendar else after.in_half_band
+        balances=balances_after,
+        loss_used=used,
+        closes=after.on_target if session.by_calendar else after.in_half_band,
     )
 
 
-# Values
+# Reading
 
 
 @external
-@pure
-def nav(words: DynArray[uint256, 16], prices: DynArray[uint256, 16], balances: DynArray[uint256, 16]) -> uint256:
-    return portfolio._position(words, prices, balances, 0).nav
+@view
+def appraise(words: DynArray[uint256, 16], rules: uint256, oracle: address, asset: address) -> IVault.Appraisal:
+    """
+    @return What the vault, which calls, is worth and holds of `asset`; the supply is for the vault to fill in.
+    """
+    assert packing._aside(rules) == portfolio.NO_ASSET, "quarantined"
+    prices: DynArray[uint256, 16] = self._prices(words, oracle, portfolio.NO_ASSET)
+    balances: DynArray[uint256, 16] = self._balances(words, portfolio.NO_ASSET)
+    appraisal: IVault.Appraisal = empty(IVault.Appraisal)
+    for i: uint256 in range(len(words), bound=16):
+        held: uint256 = portfolio._value(words[i], prices[i], balances[i])
+        appraisal.nav += held
+        if portfolio._token(words[i]) == asset:
+            appraisal.held = held
+            appraisal.target = portfolio._target(words[i])
+            appraisal.price = prices[i]
+            appraisal.scale = portfolio._scale(words[i])
+            appraisal.balance = balances[i]
+    assert appraisal.scale > 0, "not an asset"
+    assert appraisal.nav > 0, "no value"
+    return appraisal
+
+
+@internal
+@view
+def _prices(words: DynArray[uint256, 16], oracle: address, aside: uint256) -> DynArray[uint256, 16]:
+    tokens: DynArray[address, 16] = []
+    for word: uint256 in words:
+        tokens.append(portfolio._token(word))
+    prices: DynArray[uint256, 16] = []
+    statuses: DynArray[uint256, 16] = []
+    prices, statuses = staticcall IPriceOracle(oracle).prices(tokens)
+    assert len(prices) == len(words) and len(statuses) == len(words), "price not usable"
+    if aside < len(words):
+        prices[aside] = 0
+    for i: uint256 in range(len(words), bound=16):
+        assert i == aside or (statuses[i] == 0 and prices[i] > 0), "price not usable"
+    return prices
+
+
+@internal
+@view
+def _balances(words: DynArray[uint256, 16], aside: uint256) -> DynArray[uint256, 16]:
+    """
+    @return The caller's; 0 of the asset in quarantine, which is not called at all.
+    """
+    balances: DynArray[uint256, 16] = []
+    for i: uint256 in range(len(words), bound=16):
+        balance: uint256 = 0
+        if i != aside:
+            balance = staticcall IERC20(portfolio._token(words[i])).balanceOf(msg.sender)
+        balances.append(balance)
+    return balances
 
 
 # Setting assets and rules
@@ -174,33 +234,44 @@ def nav(words: DynArray[uint256, 16], prices: DynArray[uint256, 16], balances: D
 @view
 def renumber(old_rules: uint256, rules: uint256, session: uint256) -> uint256:
     """
-    @return The session under new rules: the present calendar slot counts as used, since slots are numbered by the
-            calendar's terms, and a session that has run out stays so, whatever the new window.
+    @return The session under new rules. Slots are numbered by the calendar's terms: where those change, the present
+            slot counts as used. A session that has run out stays so, whatever the new window.
     """
-    current: IVault.Session = rulebook._unpack_session(session)
-    old: IVault.Rules = rulebook._unpack_rules(old_rules)
+    current: IVault.Session = packing._unpack_session(session)
+    old: IVault.Rules = packing._unpack_rules(old_rules)
+    new: IVault.Rules = packing._unpack_rules(rules)
     if current.id > 0 and current.closed_at == 0 and not self._is_open(current, old):
         current.closed_at = current.opened_at + old.window_seconds
-    current.slot = self._slot(rulebook._unpack_rules(rules))
-    return rulebook._pack_session(current)
+    if (
+        new.calendar_unit != old.calendar_unit
+        or new.calendar_every != old.calendar_every
+        or new.calendar_anchor != old.calendar_anchor
+    ):
+        current.slot = self._slot(new)
+    return packing._pack_session(current)
 
 
 @external
 @view
-def pack_assets(assets: DynArray[IVault.Asset, 16]) -> DynArray[uint256, 16]:
+def first_session(rules: uint256) -> uint256:
     """
-    @notice One word per asset, with the decimals that its token says.
+    @return The session word of a new vault: none yet, the present calendar slot counts as used.
     """
-    assert len(assets) >= 2, "fewer than 2 assets"
-    words: DynArray[uint256, 16] = []
-    for given: IVault.Asset in assets:
-        asset: IVault.Asset = given
-        assert asset.token != empty(address), "no token"
-        for word: uint256 in words:
-            assert asset.token != portfolio._token(word), "asset twice"
-        asset.decimals = convert(staticcall IDecimals(asset.token).decimals(), uint256)
-        words.append(portfolio._pack(asset))
-    return words
+    unopened: IVault.Session = empty(IVault.Session)
+    unopened.slot = self._slot(packing._unpack_rules(rules))
+    return packing._pack_session(unopened)
+
+
+@external
+@view
+def pack_asset(given: IVault.Asset) -> uint256:
+    """
+    @notice An asset in one word, with the decimals that its token says.
+    """
+    asset: IVault.Asset = given
+    assert asset.token != empty(address), "no token"
+    asset.decimals = convert(staticcall IDecimals(asset.token).decimals(), uint256)
+    return portfolio._pack(asset)
 
 
 @external
@@ -216,19 +287,22 @@ def unpack_assets(words: DynArray[uint256, 16]) -> DynArray[IVault.Asset, 16]:
 @pure
 def pack_rules(rules: IVault.Rules, words: DynArray[uint256, 16]) -> uint256:
     """
-    @notice The rules in one word, if they and the assets work together. Refused: targets that do not sum to 100 %
-            or lie outside their limits, a slippage that the feeds' errors alone use up, a loss budget too small for
+    @notice The rules in one word, without a quarantine, if they and the assets work together. Refused: fewer than two
+            assets, one of them twice, targets that do not sum to 100 % or lie outside their limits, a slippage that the feeds' errors alone use up, a loss budget too small for
             one full rebalance of twice the widest band.
     """
+    assert len(words) >= 2, "fewer than 2 assets"
     total: uint256 = 0
     band: uint256 = 0
     error: uint256 = 0  # bps, the worst feed's
     second: uint256 = 0  # bps, the second worst's
-    for word: uint256 in words:
-        asset: IVault.Asset = portfolio._unpack(word)
+    for i: uint256 in range(len(words), bound=16):
+        asset: IVault.Asset = portfolio._unpack(words[i])
         portfolio._check(asset)
+        for j: uint256 in range(i, bound=16):
+            assert asset.token != portfolio._token(words[j]), "asset twice"
         total += asset.target_bps
-        band = max(band, portfolio._band(word))
+        band = max(band, portfolio._band(words[i], portfolio._target(words[i])))
         second = max(second, min(error, asset.price_error_bps))
         error = max(error, asset.price_error_bps)
     assert total == MAX_BPS, "targets do not sum to 100%"
@@ -238,4 +312,4 @@ def pack_rules(rules: IVault.Rules, words: DynArray[uint256, 16]) -> uint256:
     assert (
         rules.loss_capacity_bps * BPS * MAX_BPS >= 2 * band * (rules.max_slippage_bps + error)
     ), "loss budget below one rebalance"
-    return rulebook._pack_rules(rules)
+    return packing._pack_rules(rules)

@@ -6,19 +6,21 @@
 @notice Holds a basket of tokens, issues shares in kind and accepts a keeper's trades only where they move the
         basket towards its target weights at a fair price. The path: mint_in_kind -> (trigger) -> rebalance ->
         redeem_in_kind; every rebalance and rule change extends `head`, the audit chain.
-        Trusted: the oracle for prices (within each asset's declared error), the owner for the rules. Not trusted:
-        keeper, strategist, executor, tokens' return values. Formulas, rounding and revert order: docs/spec.md.
+        Trusted: the oracle for prices (within each asset's declared error), the Timelock, which decides who may change
+        what and when, for the rules, the Tellers it made for priced flows. Not trusted: keeper, strategist, executor,
+        tokens' return values. Formulas, rounding and revert order: docs/spec.md.
 @custom:kill The guardian's `pause` stops trades for 14 days. Nothing stops `redeem_in_kind`.
 """
 from ethereum.ercs import IERC20
 from interfaces import IVault
-from interfaces import IPriceOracle
 from interfaces import IExecutor
 from interfaces import IRuleBook
+from interfaces import ITimelock
 from contracts.modules import shares
 from contracts.modules import portfolio
 from contracts.modules import bucket
-from contracts.modules import rulebook
+from contracts.modules import packing
+from contracts.modules import flow
 
 initializes: shares
 
@@ -41,8 +43,6 @@ exports: (
     shares.collect_fee,
     shares.flow_sequence,
 )
-
-
 
 
 flag Role:
@@ -124,17 +124,34 @@ event RedeemedInKind:
     flow_sequence: uint256
 
 
+event Issued:
+    teller: indexed(address)
+    receiver: indexed(address)
+    shares: uint256
+    retained: uint256  # shares that the teller holds now
+    asset: address
+    paid: uint256
+    flow_sequence: uint256
+
+
+event Released:
+    teller: indexed(address)
+    owner: indexed(address)
+    receiver: indexed(address)
+    shares: uint256
+    retained: uint256
+    asset: address
+    paid: uint256
+    flow_sequence: uint256
+
+
 # Constants
 
 MAX_ASSETS: constant(uint256) = 16
 MAX_PAYLOAD: constant(uint256) = 8192
 WAD: constant(uint256) = 10**18
-BPS: constant(uint256) = 10**14  # one basis point as a WAD
-MAX_BPS: constant(uint256) = 10**4  # 100 %
 DAY: constant(uint256) = 86400
 YEAR: constant(uint256) = 365 * DAY
-PAUSE: constant(uint256) = 14 * DAY
-PAUSE_GAP: constant(uint256) = 7 * DAY  # between the end of a pause and the next
 MIN_SEED: constant(uint256) = 10**18  # USD WAD, and so many shares are dead
 DEAD: constant(address) = 0x000000000000000000000000000000000000dEaD
 MAX_BALANCE: constant(uint256) = 2**128 - 1  # more is left to the other holders on redeeming: nothing overflows
@@ -158,33 +175,34 @@ RULE: constant(uint256) = 3
 
 implementation: public(immutable(address))
 rule_book: public(immutable(address))
+timelock: public(immutable(address))
 
 head: public(bytes32)
-owner: public(address)
-pending_owner: public(address)
 oracle: public(address)
 paused_until: public(uint256)
 roles: public(HashMap[address, Role])
 _words: DynArray[uint256, MAX_ASSETS]  # portfolio.vy
-_rules: uint256  # rulebook.vy
-_session: uint256  # rulebook.vy
+_rules: uint256  # packing.vy
+_session: uint256  # packing.vy
 _loss: uint256  # bucket.vy: NAV lost and at risk in trades
 _speed: uint256  # bucket.vy: path length of the targets
+_flows: HashMap[address, uint256]  # flow.vy: of each teller; 0: no teller
 
 
 @deploy
-def __init__(rule_book_: address):
+def __init__(rule_book_: address, timelock_: address):
     implementation = self
     rule_book = rule_book_
+    timelock = timelock_
     self.head = keccak256("implementation")  # locked: only clones can be initialised
 
 
 @external
 @nonreentrant
-def initialize(setup: IVault.Setup, seed_amounts: DynArray[uint256, MAX_ASSETS], creator: address):
+def initialize(setup: IVault.Setup, creator: address):
     """
-    @notice Set the rules, take the seed from the caller (the factory) and mint its NAV in shares: 1 share = 1 USD.
-            MIN_SEED of them are dead, so that the supply never returns to zero.
+    @notice Set the rules and mint the NAV of the seed, which is here already, in shares: 1 share = 1 USD. MIN_SEED of
+            them are dead, so that the supply never returns to zero.
     """
     assert self.head == empty(bytes32), "already initialized"
     genesis: Bytes[128] = abi_encode(chain.id, self, implementation.codehash, setup.config_hash)
@@ -193,22 +211,16 @@ def initialize(setup: IVault.Setup, seed_amounts: DynArray[uint256, MAX_ASSETS],
 
     shares.name = setup.name
     shares.symbol = setup.symbol
-    self.owner = setup.owner
-    self.roles[setup.keeper] |= Role.KEEPER
-    self.roles[setup.strategist] |= Role.STRATEGIST
     self.roles[setup.guardian] |= Role.GUARDIAN
+    self.roles[setup.strategist] |= Role.STRATEGIST
+    for keeper: address in setup.keepers:
+        self.roles[keeper] |= Role.KEEPER
     self.roles[empty(address)] = empty(Role)
     shares._set_fee(setup.fee_bps, setup.fee_recipient)
-    self.oracle = setup.oracle
-    self._words = setup.words
-    self._rules = setup.rules
-    self._session = staticcall IRuleBook(rule_book).renumber(setup.rules, setup.rules, 0)
+    self._set(setup.settings)
+    extcall ITimelock(timelock).register(setup.owner, setup.delay_seconds)
 
-    for i: uint256 in range(len(setup.words), bound=MAX_ASSETS):
-        self._pull(portfolio._token(setup.words[i]), 0, seed_amounts[i])
-    nav: uint256 = staticcall IRuleBook(rule_book).nav(
-        setup.words, self._prices(setup.words), self._balances(setup.words)
-    )
+    nav: uint256 = self._appraise(portfolio._token(setup.settings.words[0])).nav
     assert nav > MIN_SEED, "seed below 1 USD"
     shares._mint(shares._current(), DEAD, MIN_SEED)
     shares._mint(shares._current(), creator, nav - MIN_SEED)
@@ -230,6 +242,7 @@ def mint_in_kind(
     words: DynArray[uint256, MAX_ASSETS] = self._words
     assert len(max_amounts) == len(words), "wrong length"
     ledger: shares.Ledger = shares._current()
+    assert ledger.supply > 0, "not initialized"
     amounts: DynArray[uint256, MAX_ASSETS] = []
     for i: uint256 in range(len(words), bound=MAX_ASSETS):
         token: address = portfolio._token(words[i])
@@ -291,6 +304,92 @@ def redeem_in_kind(
     return amounts
 
 
+# Priced: only by a teller that the Timelock made, within its flow limit
+
+
+@external
+@nonreentrant
+def issue(receiver: address, amount: uint256, retained: uint256, asset: address, paid: uint256):
+    """
+    @notice Mint `amount` shares for the `paid` of `asset` that the teller has brought.
+    @param retained Shares that the teller itself holds afterwards: fees, minted now or burnt.
+    """
+    ledger: shares.Ledger = self._open_flow()
+    held: uint256 = shares.balanceOf[msg.sender]
+    self._charge(ledger.supply, amount + max(retained, held) - held, True)
+    shares._mint(ledger, receiver, amount)
+    self._retain(retained)
+    log Issued(
+        teller=msg.sender,
+        receiver=receiver,
+        shares=amount,
+        retained=retained,
+        asset=asset,
+        paid=paid,
+        flow_sequence=ledger.flow_sequence,
+    )
+
+
+@external
+@nonreentrant
+def release(
+    operator: address,
+    owner: address,
+    amount: uint256,
+    retained: uint256,
+    asset: address,
+    paid: uint256,
+    receiver: address,
+):
+    """
+    @notice Burn `amount` shares of `owner` on behalf of `operator` and send `paid` of `asset` for them.
+    @param retained Shares that the teller itself holds afterwards: fees, part of `amount`, or burnt.
+    """
+    assert receiver not in [empty(address), self], "receiver not allowed"
+    ledger: shares.Ledger = self._open_flow()
+    held: uint256 = shares.balanceOf[msg.sender]
+    assert retained <= held + amount, "retained above shares"
+    if operator != owner:
+        shares._spend_allowance(owner, operator, amount)
+    self._charge(ledger.supply, amount, False)
+    shares._burn(ledger, owner, amount)
+    self._retain(retained)
+    self._push(asset, receiver, paid)
+    log Released(
+        teller=msg.sender,
+        owner=owner,
+        receiver=receiver,
+        shares=amount,
+        retained=retained,
+        asset=asset,
+        paid=paid,
+        flow_sequence=ledger.flow_sequence,
+    )
+
+
+@external
+@view
+@nonreentrant
+def appraise(asset: address) -> IVault.Appraisal:
+    """
+    @notice What a teller prices a flow by. Reverts whenever priced flows stop.
+    """
+    assert block.timestamp >= self.paused_until, "paused"
+    appraisal: IVault.Appraisal = self._appraise(asset)
+    appraisal.supply = shares._current().supply
+    return appraisal
+
+
+@external
+@view
+@nonreentrant
+def flow_room(teller: address) -> (uint256, uint256):
+    """
+    @return What `teller` may still issue, and release, WAD of the supply.
+    """
+    return flow._room(self._flows[teller])
+
+
 # The one door for trades
 
 
@@ -302,12 +401,8 @@ def open_session() -> uint256:
     @return The session's id.
     """
     assert block.timestamp >= self.paused_until, "paused"
-    words: DynArray[uint256, MAX_ASSETS] = self._words
-    prices: DynArray[uint256, MAX_ASSETS] = self._prices(words)
-    balances: DynArray[uint256, MAX_ASSETS] = self._balances(words)
-    session: IVault.Session = self._enter(
-        words, prices, balances, [], rulebook._unpack_session(self._session).id + 1
-    ).session
+    entered: IRuleBook.Entered = self._enter([], packing._unpack_session(self._session).id + 1)
+    session: IVault.Session = entered.session
     ledger: shares.Ledger = shares._current()
     entry: Bytes[1408] = abi_encode(
         self.head,
@@ -318,8 +413,8 @@ def open_session() -> uint256:
         block.timestamp,
         ledger.supply,
         ledger.flow_sequence,
-        prices,
-        balances,
+        entered.prices,
+        entered.balances,
     )
     self.head = keccak256(entry)
     raw_log([SESSION_OPENED], entry)
@@ -352,22 +447,23 @@ def rebalance(
     for word: uint256 in words:
         assert executor != portfolio._token(word), "executor not allowed"
 
-    prices: DynArray[uint256, MAX_ASSETS] = self._prices(words)
-    balances_before: DynArray[uint256, MAX_ASSETS] = self._balances(words)
-    entered: IRuleBook.Entered = self._enter(words, prices, balances_before, sells, session)
-
+    entered: IRuleBook.Entered = self._enter(sells, session)
     for i: uint256 in range(len(words), bound=MAX_ASSETS):
         self._push(portfolio._token(words[i]), executor, entered.sends[i])
     assert extcall IExecutor(executor).execute(payload) == EXECUTED, "executor did not answer"
 
-    balances_after: DynArray[uint256, MAX_ASSETS] = self._balances(words)
     settled: IRuleBook.Settled = staticcall IRuleBook(rule_book).settle(
-        words, self._rules, entered.session, prices, balances_before, entered.sends, balances_after, self._loss_used()
+        words,
+        self._rules,
+        entered.session,
+        entered.prices,
+        entered.balances,
+        entered.sends,
+        bucket._level(self._loss, packing._loss_refill(self._rules), YEAR),
     )
     self._loss = bucket._pack(settled.loss_used)
     if settled.closes:
-        session_: uint256 = self._session | (block.timestamp << rulebook.CLOSED_AT)
-        self._session = session_
+        self._session |= block.timestamp << packing.CLOSED_AT
         log SessionClosed(session=entered.session.id)
 
     ledger: shares.Ledger = shares._current()
@@ -378,9 +474,9 @@ def rebalance(
         block.timestamp,
         ledger.supply,
         ledger.flow_sequence,
-        prices,
-        balances_before,
-        balances_after,
+        entered.prices,
+        entered.balances,
+        settled.balances,
         sells,
         executor,
         keccak256(payload),
@@ -396,7 +492,10 @@ def rebalance(
 @external
 @view
 def assets() -> DynArray[address, MAX_ASSETS]:
-    return self._tokens(self._words)
+    tokens: DynArray[address, MAX_ASSETS] = []
+    for word: uint256 in self._words:
+        tokens.append(portfolio._token(word))
+    return tokens
 
 
 @external
@@ -408,14 +507,14 @@ def basket() -> DynArray[IVault.Asset, MAX_ASSETS]:
 @external
 @view
 def rules() -> IVault.Rules:
-    return rulebook._unpack_rules(self._rules)
+    return packing._unpack_rules(self._rules)
 
 
 @external
 @view
 @nonreentrant
 def session() -> IVault.Session:
-    return rulebook._unpack_session(self._session)
+    return packing._unpack_session(self._session)
 
 
 @external
@@ -457,201 +556,129 @@ def preview_redeem_in_kind(amount: uint256, skip: uint256) -> DynArray[uint256, 
 @view
 @nonreentrant
 def loss_budget_used() -> uint256:
-    return self._loss_used()
+    return bucket._level(self._loss, packing._loss_refill(self._rules), YEAR)
 
 
 @external
 @view
 def speed_budget_used() -> uint256:
-    return self._speed_used()
+    return bucket._level(self._speed, packing._speed_refill(self._rules), DAY)
 
 
-# Who may change what
+# The Timelock's doors: it has checked who, what and when
+
+
+@external
+@view
+@nonreentrant
+def settings() -> IVault.Settings:
+    return IVault.Settings(
+        words=self._words,
+        rules=self._rules,
+        session=self._session,
+        loss=self._loss,
+        speed=self._speed,
+        oracle=self.oracle,
+        paused_until=self.paused_until,
+    )
 
 
 @external
 @nonreentrant
-def set_targets(targets_bps: DynArray[uint256, MAX_ASSETS]):
+def configure(name: String[20], data: Bytes[1184], settings: IVault.Settings):
     """
-    @notice Move the targets, within each asset's limits and the speed limit, which bind the owner too.
+    @notice Replace the settings.
+    @param name The Timelock's function, and `data` its ABI-encoded arguments but the vault: for the audit chain.
     """
-    assert msg.sender == self.owner or Role.STRATEGIST in self.roles[msg.sender], "not owner or strategist"
-    old: DynArray[uint256, MAX_ASSETS] = self._words
-    self._set_field(portfolio.TARGET, targets_bps)
-    path: uint256 = 0
-    for i: uint256 in range(len(old), bound=MAX_ASSETS):
-        before: uint256 = portfolio._target(old[i])
-        after: uint256 = targets_bps[i] * BPS
-        path += max(before, after) - min(before, after)
-    rules: IVault.Rules = rulebook._unpack_rules(self._rules)
-    level: uint256 = self._speed_used() + path
-    assert level <= rules.speed_capacity_bps * BPS, "targets move too fast"
-    self._speed = bucket._pack(level)
-    self._pack_rules(rules)
-    self._record("set_targets", abi_encode(targets_bps))
-
-
-@external
-@nonreentrant
-def set_bands(points_bps: DynArray[uint256, MAX_ASSETS], relative_bps: DynArray[uint256, MAX_ASSETS]):
-    self._check_owner()
-    self._set_field(portfolio.POINTS, points_bps)
-    self._set_field(portfolio.RELATIVE, relative_bps)
-    self._pack_rules(rulebook._unpack_rules(self._rules))
-    self._record("set_bands", abi_encode(points_bps, relative_bps))
-
-
-@external
-@nonreentrant
-def set_limits(min_bps: DynArray[uint256, MAX_ASSETS], max_bps: DynArray[uint256, MAX_ASSETS]):
-    """
-    @notice Set the least and the greatest target of each asset; the present targets must lie within.
-    """
-    self._check_owner()
-    self._set_field(portfolio.MINIMUM, min_bps)
-    self._set_field(portfolio.MAXIMUM, max_bps)
-    self._pack_rules(rulebook._unpack_rules(self._rules))
-    self._record("set_limits", abi_encode(min_bps, max_bps))
-
-
-@external
-@nonreentrant
-def set_rules(rules: IVault.Rules):
-    self._check_owner()
-    # what the buckets hold now was refilled at the old rates
-    self._loss = bucket._pack(self._loss_used())
-    self._speed = bucket._pack(self._speed_used())
-    old: uint256 = self._rules
-    self._pack_rules(rules)
-    self._session = staticcall IRuleBook(rule_book).renumber(old, self._rules, self._session)
-    self._record("set_rules", abi_encode(rules))
+    self._check_timelock()
+    self._set(settings)
+    self._record(name, data)
 
 
 @external
 @nonreentrant
 def set_fee(fee_bps: uint256, fee_recipient: address):
-    self._check_owner()
+    self._check_timelock()
     shares._set_fee(fee_bps, fee_recipient)
     self._record("set_fee", abi_encode(fee_bps, fee_recipient))
 
 
 @external
 @nonreentrant
-def set_oracle(oracle: address):
-    self._check_owner()
-    self.oracle = oracle
-    self._prices(self._words)  # every asset can be priced
-    self._record("set_oracle", abi_encode(oracle))
-
-
-@external
-@nonreentrant
 def set_role(account: address, roles: Role):
-    self._check_owner()
+    self._check_timelock()
     assert account != empty(address), "no account"
-    self._set_role(account, roles)
+    self.roles[account] = roles
+    self._record("set_role", abi_encode(account, roles))
 
 
 @external
 @nonreentrant
-def drop_role(account: address):
+def set_teller(teller: address, capacity_bps: uint256, refill_bps_per_day: uint256):
     """
-    @notice Take the keeper's and strategist's roles from `account`.
+    @notice Let `teller` issue and release within a net flow in bps of the supply; a capacity of 0 ends its right.
     """
-    assert msg.sender == self.owner or Role.GUARDIAN in self.roles[msg.sender], "not owner or guardian"
-    self._set_role(account, self.roles[account] & Role.GUARDIAN)
-
-
-@external
-@nonreentrant
-def pause():
-    """
-    @notice Stop trades for 14 days; again only 7 days after that. In-kind flows go on.
-    """
-    assert Role.GUARDIAN in self.roles[msg.sender], "not guardian"
-    assert self.paused_until == 0 or block.timestamp >= self.paused_until + PAUSE_GAP, "paused lately"
-    self._set_pause(block.timestamp + PAUSE)
-
-
-@external
-@nonreentrant
-def unpause():
-    self._check_owner()
-    self._set_pause(min(block.timestamp, self.paused_until))  # idle, it changes nothing
-
-
-@external
-@nonreentrant
-def transfer_ownership(new_owner: address):
-    self._check_owner()
-    self.pending_owner = new_owner
-    self._record("transfer_ownership", abi_encode(new_owner))
-
-
-@external
-@nonreentrant
-def accept_ownership():
-    assert msg.sender == self.pending_owner, "not pending owner"
-    self.owner = msg.sender
-    self.pending_owner = empty(address)
-    self._record("accept_ownership", abi_encode(msg.sender))
+    self._check_timelock()
+    self._flows[teller] = flow._limit(capacity_bps, refill_bps_per_day) if capacity_bps > 0 else 0
+    self._record("set_teller", abi_encode(teller, capacity_bps, refill_bps_per_day))
 
 
 # The rule book
 
 
 @internal
-def _enter(
-    words: DynArray[uint256, MAX_ASSETS],
-    prices: DynArray[uint256, MAX_ASSETS],
-    balances: DynArray[uint256, MAX_ASSETS],
-    sells: DynArray[uint256, MAX_ASSETS],
-    id: uint256,
-) -> IRuleBook.Entered:
+def _enter(sells: DynArray[uint256, MAX_ASSETS], id: uint256) -> IRuleBook.Entered:
     """
     @dev Join session `id`, or open it. Stored before anything is called that is not trusted.
     """
     entered: IRuleBook.Entered = staticcall IRuleBook(rule_book).enter(
-        words, self._rules, self._session, prices, balances, sells, id
+        self._words, self._rules, self._session, self.oracle, sells, id
     )
-    self._session = rulebook._pack_session(entered.session)
+    self._session = packing._pack_session(entered.session)
     return entered
 
 
 @internal
 @view
-def _loss_used() -> uint256:
-    return bucket._level(self._loss, rulebook._loss_refill(self._rules), YEAR)
+def _appraise(asset: address) -> IVault.Appraisal:
+    return staticcall IRuleBook(rule_book).appraise(self._words, self._rules, self.oracle, asset)
+
+
+# A teller's flow
 
 
 @internal
-@view
-def _speed_used() -> uint256:
-    return bucket._level(self._speed, rulebook._speed_refill(self._rules), DAY)
+def _open_flow() -> shares.Ledger:
+    """
+    @return The ledger, with the flow counted.
+    """
+    assert self._flows[msg.sender] > 0, "not teller"
+    assert block.timestamp >= self.paused_until, "paused"
+    assert packing._aside(self._rules) == portfolio.NO_ASSET, "quarantined"
+    ledger: shares.Ledger = shares._current()
+    ledger.flow_sequence += 1
+    return ledger
+
+
+@internal
+def _charge(supply: uint256, amount: uint256, inward: bool):
+    points: int256 = convert((amount * WAD + supply - 1) // supply, int256)  # up: charge more
+    self._flows[msg.sender] = flow._charge(self._flows[msg.sender], points if inward else -points)
+
+
+@internal
+def _retain(retained: uint256):
+    """
+    @dev Mint or burn the teller's own shares until it holds `retained`.
+    """
+    held: uint256 = shares.balanceOf[msg.sender]
+    if retained < held:
+        shares._burn(shares._current(), msg.sender, held - retained)
+    elif retained > held:
+        shares._mint(shares._current(), msg.sender, retained - held)
 
 
 # Reading and moving tokens
-
-
-@internal
-@pure
-def _tokens(words: DynArray[uint256, MAX_ASSETS]) -> DynArray[address, MAX_ASSETS]:
-    tokens: DynArray[address, MAX_ASSETS] = []
-    for word: uint256 in words:
-        tokens.append(portfolio._token(word))
-    return tokens
-
-
-@internal
-@view
-def _prices(words: DynArray[uint256, MAX_ASSETS]) -> DynArray[uint256, MAX_ASSETS]:
-    prices: DynArray[uint256, MAX_ASSETS] = []
-    statuses: DynArray[uint256, MAX_ASSETS] = []
-    prices, statuses = staticcall IPriceOracle(self.oracle).prices(self._tokens(words))
-    assert len(prices) == len(words) and len(statuses) == len(words), "price not usable"
-    for i: uint256 in range(len(words), bound=MAX_ASSETS):
-        assert statuses[i] == 0 and prices[i] > 0, "price not usable"
-    return prices
 
 
 @internal
@@ -693,43 +720,24 @@ def _push(token: address, receiver: address, amount: uint256):
     assert extcall IERC20(token).transfer(receiver, amount, default_return_value=True), "transfer failed"
 
 
-# Validate, store, record
+# Store, record
 
 
 @internal
 @view
-def _check_owner():
-    assert msg.sender == self.owner, "not owner"
+def _check_timelock():
+    assert msg.sender == timelock, "not timelock"
 
 
 @internal
-def _set_field(offset: uint256, bps: DynArray[uint256, MAX_ASSETS]):
-    """
-    @dev Write one field of every asset's word. `_pack_rules` then checks the words as a whole.
-    """
-    assert len(bps) == len(self._words), "wrong length"
-    for i: uint256 in range(len(bps), bound=MAX_ASSETS):
-        self._words[i] = portfolio._with(self._words[i], offset, bps[i])
-
-
-@internal
-def _pack_rules(rules: IVault.Rules):
-    """
-    @dev Check rules and assets together, and store the rules.
-    """
-    self._rules = staticcall IRuleBook(rule_book).pack_rules(rules, self._words)
-
-
-@internal
-def _set_role(account: address, roles: Role):
-    self.roles[account] = roles
-    self._record("set_role", abi_encode(account, roles))
-
-
-@internal
-def _set_pause(until: uint256):
-    self.paused_until = until
-    self._record("pause", abi_encode(until))
+def _set(settings: IVault.Settings):
+    self._words = settings.words
+    self._rules = settings.rules
+    self._session = settings.session
+    self._loss = settings.loss
+    self._speed = settings.speed
+    self.oracle = settings.oracle
+    self.paused_until = settings.paused_until
 
 
 @internal

@@ -35,42 +35,43 @@ def create_vault(config: IVault.Config, seed_amounts: DynArray[uint256, 16], sal
     @param seed_amounts Of each asset in config's order; the caller has approved them to the factory.
     @param salt With caller and config it fixes the vault's address.
     """
-    assert config.owner != empty(address), "no owner"
     assert len(seed_amounts) == len(config.assets), "wrong length"
-    words: DynArray[uint256, 16] = staticcall IRuleBook(rule_book).pack_assets(config.assets)
+    words: DynArray[uint256, 16] = []
+    for asset: IVault.Asset in config.assets:
+        words.append(staticcall IRuleBook(rule_book).pack_asset(asset))
     rules: uint256 = staticcall IRuleBook(rule_book).pack_rules(config.rules, words)
     config_hash: bytes32 = keccak256(abi_encode(config))
-    for i: uint256 in range(len(seed_amounts), bound=16):
-        self._pull(config.assets[i].token, seed_amounts[i])
-
-    # only now; should a token's `approve` initialise the vault before we do, `initialize` below reverts it all
     vault: address = create_minimal_proxy_to(
         implementation, salt=keccak256(abi_encode(msg.sender, salt, config_hash))
     )
-    for i: uint256 in range(len(seed_amounts), bound=16):
-        if seed_amounts[i] > 0:
-            assert extcall IERC20(config.assets[i].token).approve(
-                vault, seed_amounts[i], default_return_value=True
-            ), "approve failed"
     self.is_vault[vault] = True
     self.vaults.append(vault)
     log VaultCreated(vault=vault, creator=msg.sender, config=config)
+    # a token that is called here cannot use the vault: nothing mints before `initialize`, which succeeds only once
+    for i: uint256 in range(len(seed_amounts), bound=16):
+        self._seed(config.assets[i].token, vault, seed_amounts[i])
     extcall IVault(vault).initialize(
         IVault.Setup(
             name=config.name,
             symbol=config.symbol,
-            words=words,
-            rules=rules,
-            oracle=config.oracle,
+            settings=IVault.Settings(
+                words=words,
+                rules=rules,
+                session=staticcall IRuleBook(rule_book).first_session(rules),
+                loss=0,
+                speed=0,
+                oracle=config.oracle,
+                paused_until=0,
+            ),
             owner=config.owner,
+            delay_seconds=config.delay_seconds,
             guardian=config.guardian,
             strategist=config.strategist,
-            keeper=config.keeper,
+            keepers=config.keepers,
             fee_bps=config.fee_bps,
             fee_recipient=config.fee_recipient,
             config_hash=config_hash,
         ),
-        seed_amounts,
         msg.sender,
     )
     return vault
@@ -83,9 +84,11 @@ def vault_count() -> uint256:
 
 
 @internal
-def _pull(token: address, amount: uint256):
-    if amount == 0:
-        return
-    before: uint256 = staticcall IERC20(token).balanceOf(self)
-    assert extcall IERC20(token).transferFrom(msg.sender, self, amount, default_return_value=True), "transfer failed"
-    assert staticcall IERC20(token).balanceOf(self) >= before + amount, "received less than asked"
+def _seed(token: address, vault: address, amount: uint256):
+    """
+    @dev Some of every asset, so that each is seen to move and to arrive whole.
+    """
+    assert amount > 0, "no seed of an asset"
+    before: uint256 = staticcall IERC20(token).balanceOf(vault)
+    assert extcall IERC20(token).transferFrom(msg.sender, vault, amount, default_return_value=True), "transfer failed"
+    assert staticcall IERC20(token).balanceOf(vault) >= before + amount, "received less than asked"

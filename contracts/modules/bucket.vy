@@ -2,7 +2,8 @@
 """
 @title A leaky bucket in one word
 @license MIT
-@notice Fills by what is charged, empties continuously: no window edge to wait for. Pure; the level is a WAD.
+@notice Fills by what is charged, empties continuously: no window edge to wait for. No storage; the level
+        is a WAD.
 """
 
 BPS: constant(uint256) = 10**14  # one basis point as a WAD

@@ -2,11 +2,13 @@
 """
 @title The basket: assets in one storage word each, their weights and drifts
 @license MIT
-@notice Pure. Units and rounding in docs/spec.md.
+@notice Pure. Units and rounding in docs/spec.md. `aside` is the index of the asset in quarantine, or NO_ASSET: it counts
+        for nothing, and the other targets grow in proportion.
 """
 from interfaces import IVault
 
 struct Position:
+    targets: DynArray[uint256, 16]  # WAD
     nav: uint256  # USD WAD
     values: DynArray[uint256, 16]  # USD WAD
     weights: DynArray[uint256, 16]  # WAD
@@ -23,6 +25,7 @@ MAX_DECIMALS: constant(uint256) = 24
 MAX_ERROR_BPS: constant(uint256) = 255
 MIN_BAND: constant(uint256) = 25 * BPS
 MASK: constant(uint256) = 2**14 - 1  # a field of basis points
+NO_ASSET: constant(uint256) = 16
 
 # token 160 | decimals 8 | target 14 | points 14 | relative 14 | min 14 | max 14 | error 8
 DECIMALS: constant(uint256) = 160
@@ -99,15 +102,36 @@ def _scale(word: uint256) -> uint256:
 
 @internal
 @pure
+def _value(word: uint256, price: uint256, balance: uint256) -> uint256:
+    return balance * price // self._scale(word)  # down
+
+
+@internal
+@pure
 def _target(word: uint256) -> uint256:
     return ((word >> TARGET) & MASK) * BPS
 
 
 @internal
 @pure
-def _band(word: uint256) -> uint256:
+def _targets(words: DynArray[uint256, 16], aside: uint256) -> DynArray[uint256, 16]:
+    whole: uint256 = WAD
+    if aside < len(words):
+        whole -= self._target(words[aside])
+    targets: DynArray[uint256, 16] = []
+    for i: uint256 in range(len(words), bound=16):
+        targets.append(0 if i == aside else self._target(words[i]) * WAD // whole)  # down: at most WAD together
+    return targets
+
+
+@internal
+@pure
+def _band(word: uint256, target: uint256) -> uint256:
+    """
+    @return WAD, rounded down: trades start, and sessions close, sooner.
+    """
     points: uint256 = ((word >> POINTS) & MASK) * BPS
-    relative: uint256 = ((word >> RELATIVE) & MASK) * ((word >> TARGET) & MASK) * (BPS // MAX_BPS)
+    relative: uint256 = ((word >> RELATIVE) & MASK) * target // MAX_BPS
     return max(MIN_BAND, min(points, relative))
 
 
@@ -125,11 +149,11 @@ def _price_error(word: uint256) -> uint256:
 
 @internal
 @pure
-def _excess(word: uint256, price: uint256, nav: uint256, held: uint256) -> uint256:
+def _excess(word: uint256, price: uint256, nav: uint256, held: uint256, target: uint256) -> uint256:
     """
     @return Amount of an overweight asset above its target, rounded down; 0 when it is not overweight.
     """
-    wanted: uint256 = (nav * self._target(word) + WAD - 1) // WAD  # up: sell less
+    wanted: uint256 = (nav * target + WAD - 1) // WAD  # up: sell less
     if held <= wanted:
         return 0
     return (held - wanted) * self._scale(word) // price  # down: sell less
@@ -142,20 +166,22 @@ def _position(
     prices: DynArray[uint256, 16],
     balances: DynArray[uint256, 16],
     tolerance_bps: uint256,
+    aside: uint256,
 ) -> Position:
     p: Position = empty(Position)
+    p.targets = self._targets(words, aside)
     p.in_half_band = True
     p.on_target = True
     for i: uint256 in range(len(words), bound=16):
-        held: uint256 = balances[i] * prices[i] // self._scale(words[i])  # down
+        held: uint256 = self._value(words[i], prices[i], balances[i])
         p.values.append(held)
         p.nav += held
     assert p.nav > 0, "no value"
     for i: uint256 in range(len(words), bound=16):
         weight: uint256 = p.values[i] * WAD // p.nav  # down
-        target: uint256 = self._target(words[i])
+        target: uint256 = p.targets[i]
         drift: uint256 = max(weight, target) - min(weight, target)
-        band: uint256 = self._band(words[i])
+        band: uint256 = self._band(words[i], target)
         p.weights.append(weight)
         p.total_drift += drift
         if drift >= band:

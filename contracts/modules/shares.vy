@@ -122,13 +122,7 @@ def collect_fee() -> uint256:
     """
     @notice Pay the pending fee shares to the recipient. Anyone may call it; the supply does not change.
     """
-    ledger: Ledger = self._current()
-    shares: uint256 = ledger.pending_fee
-    ledger.pending_fee = 0
-    self._store(ledger)
-    self.balanceOf[self.fee_recipient] += shares
-    log IERC20.Transfer(sender=empty(address), receiver=self.fee_recipient, value=shares)
-    return shares
+    return self._collect_fee()
 
 
 @external
@@ -145,9 +139,21 @@ def flow_sequence() -> uint256:
 def _set_fee(bps: uint256, recipient: address):
     assert bps <= MAX_FEE_BPS, "fee above cap"
     assert recipient not in [empty(address), self], "fee recipient not allowed"
-    self._store(self._current())  # what has accrued so far is owed at the old rate
+    self._collect_fee()  # what has accrued so far is owed at the old rate, to the old recipient
     self.fee_bps = bps
     self.fee_recipient = recipient
+
+
+@internal
+def _collect_fee() -> uint256:
+    ledger: Ledger = self._current()
+    shares: uint256 = ledger.pending_fee
+    ledger.pending_fee = 0
+    self._store(ledger)
+    if shares > 0:
+        self.balanceOf[self.fee_recipient] += shares
+        log IERC20.Transfer(sender=empty(address), receiver=self.fee_recipient, value=shares)
+    return shares
 
 
 @internal

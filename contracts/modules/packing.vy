@@ -8,6 +8,27 @@ from interfaces import IVault
 
 
 CLOSED_AT: constant(uint256) = 72  # where a session's word holds it
+ASIDE: constant(uint256) = 211  # where the rules' word holds the asset in quarantine: 5 bits, its index + 1
+ASIDE_UNTIL: constant(uint256) = 216  # 40 bits, timestamp
+ASIDE_MASK: constant(uint256) = (2**45 - 1) << 211
+NO_ASSET: constant(uint256) = 16  # portfolio.vy
+
+
+@internal
+@view
+def _aside(word: uint256) -> uint256:
+    """
+    @return Index of the asset in quarantine now, or NO_ASSET.
+    """
+    if block.timestamp >= word >> ASIDE_UNTIL:
+        return NO_ASSET
+    return ((word >> ASIDE) & 31) - 1
+
+
+@internal
+@pure
+def _with_aside(word: uint256, index: uint256, until: uint256) -> uint256:
+    return (word & (2**ASIDE - 1)) | ((index + 1) << ASIDE) | (until << ASIDE_UNTIL)
 
 
 @internal
