@@ -40,8 +40,8 @@ weird: public(Weird)
 index: public(uint256)  # WAD: token units for each part
 blocked: public(HashMap[address, bool])
 twin: public(address)  # a second address for the same balances
-called: public(bool)  # a call of HOOK succeeded
 calls: public(uint256)  # of HOOK
+successes: public(uint256)  # of those
 parts: HashMap[address, uint256]
 target: address
 data: Bytes[4096]
@@ -197,7 +197,7 @@ def _transfer(owner: address, to: address, amount: uint256) -> bool:
         self.calls += 1
         success: bool = raw_call(self.target, self.data, revert_on_failure=False)
         if success:
-            self.called = True
+            self.successes += 1
     return True
 
 

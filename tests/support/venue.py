@@ -46,7 +46,7 @@ def v3_pool(evm: Evm, a: Contract, b: Contract, amount: int, fee: int = 3_000) -
     )
     for token, units in ((a, amount), (b, 2 * amount)):
         token.call("mint", DEPLOYER, units)
-        token.call("approve", manager.address, MAX)
+        send(token, "approve", manager.address, MAX)
     amounts = (amount, 2 * amount) if a_first else (2 * amount, amount)
     manager.call("mint", (token0, token1, fee, -FULL_RANGE, FULL_RANGE, *amounts, 0, 0, DEPLOYER, FOREVER))
     return pool
@@ -66,3 +66,8 @@ def v2_out(amount: int, reserve_in: int, reserve_out: int) -> int:
 def call_data(contract: Contract, name: str, *args: Any) -> bytes:
     """What a CALL leg or another contract sends to call `name`."""
     return Function(next(e for e in contract.abi if e.get("name") == name)).encode(*args)
+
+
+def send(token: Contract, name: str, *args: Any, sender: str = DEPLOYER) -> bytes:
+    """A call of a token that may answer anything: the raw output."""
+    return token.evm.call(sender, token.address, call_data(token, name, *args))

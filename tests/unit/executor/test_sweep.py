@@ -20,12 +20,12 @@ def test_of_nothing_does_nothing(evm, executor, token_a, caller):
 
 
 def test_reverts_on_a_token_without_code(executor, caller):
-    with pytest.raises(Reverted, match="^0x$"):
+    with pytest.raises(Reverted, match=r"^0x$"):
         executor.call("sweep", [DEPLOYER], sender=caller)
 
 
 def test_reverts_when_a_transfer_returns_false(executor, caller, silent_token):
     silent_token.call("mint", executor.address, 7)
     silent_token.call("set_weird", 2 | 512)  # FALSE_ON_FAILURE, PAUSED
-    with pytest.raises(Reverted, match="^transfer failed$"):
+    with pytest.raises(Reverted, match=r"^transfer failed$"):
         executor.call("sweep", [silent_token.address], sender=caller)

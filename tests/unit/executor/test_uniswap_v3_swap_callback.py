@@ -16,7 +16,7 @@ def stolen(token_a):
 
 def test_reverts_outside_a_swap(executor, token_a, caller, stolen):
     token_a.call("mint", executor.address, 100)
-    with pytest.raises(Reverted, match="^not the pool$"):
+    with pytest.raises(Reverted, match=r"^not the pool$"):
         executor.call("uniswapV3SwapCallback", 100, -1, stolen, sender=caller)
     assert token_a.call("balanceOf", executor.address) == 100
 
@@ -27,5 +27,5 @@ def test_reverts_for_a_contract_called_by_a_leg(evm, executor, token_a, caller, 
     thief.call("set_mode", REENTER_OR_REVERT)
     token_a.call("mint", executor.address, 100)
     call = Call(thief.address, call_data(thief, "execute", b""))
-    with pytest.raises(Reverted, match="^not the pool$"):
+    with pytest.raises(Reverted, match=r"^not the pool$"):
         executor.call("execute", payload([call]), sender=caller)
