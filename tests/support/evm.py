@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ class Function:
 
 @dataclass(frozen=True)
 class Event:
-    """A decoded log: who emitted it, its name, and its fields by name."""
+    """A decoded log: who emitted it, its name, its fields by name, and its data as it was logged."""
 
     address: str
     name: str
     fields: dict[str, Any]
+    data: bytes = field(default=b"", compare=False)
 
 
 class Evm:
@@ -121,9 +122,8 @@ class Evm:
         }
         data = decode([collapse_if_tuple(item) for item in plain], log.data[1])
         values |= {item["name"]: value for item, value in zip(plain, data, strict=True)}
-        return Event(
-            log.address, entry["name"], {item["name"]: values[item["name"]] for item in entry["inputs"]}
-        )
+        fields = {item["name"]: values[item["name"]] for item in entry["inputs"]}
+        return Event(log.address, entry["name"], fields, bytes(log.data[1]))
 
     def learn(self, abi: list[dict[str, Any]]) -> None:
         """Decode the events of this ABI from now on."""

@@ -6,12 +6,15 @@ its payload names. Prices come from real feeds through the real PriceOracle. Eve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from eth_abi import encode
+from eth_utils import keccak
 
-from tests.support.evm import DEPLOYER, ROOT, Contract, Evm, Function, artifact
+from tests.support.evm import ROOT, Contract, Evm, Function, Reverted, artifact
 
 WAD = 10**18
 DAY = 86_400
@@ -54,6 +57,14 @@ def asset(token: str, target_bps: int, **fields: int) -> tuple[Any, ...]:
     return (token, *(given | fields).values())
 
 
+@contextmanager
+def reverts(reason: str) -> Iterator[None]:
+    """A call inside reverts with exactly this string."""
+    with pytest.raises(Reverted) as refusal:
+        yield
+    assert refusal.value.reason == reason
+
+
 class World:
     """One vault on target and everything around it.
 
@@ -77,16 +88,14 @@ class World:
         count = len(targets_bps)
         self.decimals = [decimals[i % len(decimals)] for i in range(count)]
         self.prices = [prices_usd[i % len(prices_usd)] * WAD for i in range(count)]
-        self.tokens = [self.deploy("ScriptedToken", d) for d in self.decimals]
+        self.tokens = [self.make_token(d) for d in self.decimals]
         self.feeds = [self.deploy("TestFeed", 18, "USD", price) for price in self.prices]
         self.oracle = self.deploy("PriceOracle", GUARDIAN, DELAY, ZERO, 0)
         for token, feed in zip(self.tokens, self.feeds, strict=True):
             self.oracle.call("set_feed", token.address, feed.address, HEARTBEAT, 1, 2**128 - 1)
         self.rule_book = self.deploy("RuleBook")
-        self.teller_implementation = (
-            self.deploy("Teller") if (ROOT / "contracts/Teller.vy").exists() else self.rule_book
-        )
-        self.timelock = self.deploy("Timelock", self.rule_book.address, self.teller_implementation.address)
+        self.teller_implementation = self.make_teller()
+        self.timelock = self.make_timelock()
         self.implementation = self.deploy("Vault", self.rule_book.address, self.timelock.address)
         self.factory = self.deploy("VaultFactory", self.implementation.address, self.rule_book.address)
         self.executor = self.deploy("ScriptedExecutor")
@@ -114,7 +123,17 @@ class World:
         address = self.factory.call("create_vault", self.config, self.seed, b"\0" * 32, sender=OWNER)
         self.vault = self.at("Vault", address)
 
-    # Contracts
+    # Contracts; a subclass may put another in the place of the first three
+
+    def make_token(self, decimals: int) -> Contract:
+        return self.deploy("ScriptedToken", decimals)
+
+    def make_teller(self) -> Contract:
+        """The implementation that the timelock's tellers share."""
+        return self.deploy("Teller") if (ROOT / "contracts/Teller.vy").exists() else self.rule_book
+
+    def make_timelock(self) -> Contract:
+        return self.deploy("Timelock", self.rule_book.address, self.teller_implementation.address)
 
     def deploy(self, name: str, *args: Any) -> Contract:
         """A new contract of this project, by DEPLOYER."""
@@ -209,3 +228,16 @@ class World:
     def head(self) -> bytes:
         """The vault's audit head."""
         return bytes(self.vault.call("head"))
+
+    def assert_recorded(self, before: bytes, name: str, types: Sequence[str], values: Sequence[Any]) -> None:
+        """The last transaction's only audit entry: this setter, these arguments; the head is its data's hash."""
+        (entry,) = self.evm.events("RuleChanged")
+        assert entry.address.lower() == self.vault.address.lower()
+        assert entry.fields == {
+            "previous_head": before,
+            "kind": 3,
+            "name": name,
+            "time": self.evm.now,
+            "data": encode(types, values),
+        }
+        assert self.head() == keccak(entry.data)
