@@ -100,12 +100,13 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show a vault's weights, targets, bands and session."""
-    from offchain.chain.vault import read_vault, symbols
+    from offchain.chain.vault import read_terms, read_vault, symbols
 
     settings = _settings(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
     web3 = _connect(settings)
-    report = status_report(read_vault(web3, address), lambda tokens: symbols(web3, tokens))
+    snapshot = read_vault(web3, address)
+    report = status_report(snapshot, read_terms(web3, address), lambda tokens: symbols(web3, tokens))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -241,17 +242,18 @@ def main() -> None:
     app()
 
 
-def status_report(snapshot: Any, name_tokens: Callable[[list[str]], list[str]]) -> dict[str, Any]:
+def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], list[str]]) -> dict[str, Any]:
     """What `evenkeel status` shows. Fractions are per cent, amounts decimal strings in token units, USD in dollars."""
     from offchain import policy
 
     state = snapshot.state
-    usable = not any(state.statuses) and policy.nav(state) > 0
+    usable = policy.usable(state) and policy.nav(state) > 0
+    aside = policy.aside(state)
     trigger = policy.trigger(state, state.time) if usable else None
     values = policy.values(state)
     weights: list[int | None] = list(policy.weights(state)) if usable else [None] * len(state.assets)
     rows = zip(name_tokens([a.token for a in state.assets]), state.assets, state.balances, state.prices, state.statuses,
-               values, weights, policy.bands(state), strict=True)  # fmt: skip
+               values, weights, policy.targets(state), policy.bands(state), strict=True)  # fmt: skip
     return {
         "vault": snapshot.vault,
         "chain_id": snapshot.chain_id,
@@ -269,10 +271,11 @@ def status_report(snapshot: Any, name_tokens: Callable[[list[str]], list[str]]) 
                 "price_status": status,
                 "value_usd": value / 1e18,
                 "weight_percent": None if weight is None else weight / 1e16,
-                "target_percent": asset.target_bps / 100,
+                "target_percent": target / 1e16,
                 "band_percent": band / 1e16,
+                "quarantined": i == aside,
             }
-            for symbol, asset, balance, price, status, value, weight, band in rows
+            for i, (symbol, asset, balance, price, status, value, weight, target, band) in enumerate(rows)
         ],
         "mode": policy.Mode(state.rules.mode).name,
         "session": dataclasses.asdict(state.session) | {"open": policy.session_is_open(state, state.time)},
@@ -282,6 +285,9 @@ def status_report(snapshot: Any, name_tokens: Callable[[list[str]], list[str]]) 
         "loss_budget_used_percent": state.loss_used / 1e16,
         "loss_budget_percent": state.rules.loss_capacity_bps / 100,
         "paused": state.time < state.paused_until,
+        "quarantine_until": None if aside == policy.NO_ASSET else state.aside_until,
+        "admin": terms.admin,
+        "delay_seconds": terms.delay_seconds,
         "head": snapshot.head,
     }
 
@@ -294,7 +300,9 @@ def _print_status(report: dict[str, Any]) -> None:
     for asset in report["assets"]:
         weight = asset["weight_percent"]
         price = (
-            f"{asset['price_usd']:,.4f}"
+            "in quarantine"
+            if asset["quarantined"]
+            else f"{asset['price_usd']:,.4f}"
             if asset["price_status"] == 0
             else f"not usable ({asset['price_status']})"
         )
@@ -318,6 +326,7 @@ def _print_status(report: dict[str, Any]) -> None:
         f"loss budget {report['loss_budget_used_percent']:.4f} of {report['loss_budget_percent']:.2f} %"
         f" · {'PAUSED' if report['paused'] else 'not paused'} · head {report['head']}"
     )
+    console.print(f"admin {report['admin']} · changes wait {report['delay_seconds'] / 86_400:g} days")
 
 
 def _settings(config: Path | None, **overrides: Any) -> Settings:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eth_typing import BlockNumber
@@ -10,21 +11,27 @@ from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
 
+from offchain import policy
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
 from offchain.chain.errors import ChainError
 from offchain.chain.sender import is_revert
-from offchain.policy import Asset, Rules, Session, VaultState
+from offchain.policy import NO_ASSET, Asset, Rules, Session, VaultState
 
 __all__ = [
+    "GUARDIAN_ROLE",
     "KEEPER_ROLE",
+    "STRATEGIST_ROLE",
     "BlockRef",
     "Snapshot",
+    "Terms",
     "latest_block",
+    "read_terms",
     "read_vault",
     "symbols",
 ]
 
-KEEPER_ROLE = 1
+KEEPER_ROLE, STRATEGIST_ROLE, GUARDIAN_ROLE = 1, 2, 4
+ASIDE_AT, ASIDE_UNTIL_AT = 211, 216  # where the rules' word holds a quarantine (contracts/modules/packing.vy)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,15 @@ class Snapshot:
     vault: str  # address
     state: VaultState
     head: str  # 0x hash, of the audit trail
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the Timelock holds for a vault."""
+
+    timelock: str  # address
+    admin: str  # address
+    delay_seconds: int
 
 
 def latest_block(web3: Web3) -> BlockRef:
@@ -73,13 +89,13 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
             ) from error
 
     assets = tuple(Asset(*row) for row in read(vault.functions.basket()))
-    oracle = read(vault.functions.oracle())
+    _, rules_word, _, _, _, oracle, paused_until = read(vault.functions.settings())
     prices, statuses = read(bind(web3, "PriceOracle", oracle).functions.prices([a.token for a in assets]))
     state = VaultState(
         assets=assets,
         rules=Rules(*read(vault.functions.rules())),
         session=Session(*read(vault.functions.session())),
-        balances=tuple(read(vault.functions.balances())),
+        balances=(),
         prices=tuple(prices),
         statuses=tuple(statuses),
         supply=read(vault.functions.totalSupply()),
@@ -91,14 +107,39 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
         loss_time=at.time,
         speed_used=read(vault.functions.speed_budget_used()),
         speed_time=at.time,
-        paused_until=read(vault.functions.paused_until()),
+        paused_until=paused_until,
+        # without a quarantine the field holds 0: no index, and over
+        aside=((rules_word >> ASIDE_AT) & 31) - 1 if rules_word >> ASIDE_AT else NO_ASSET,
+        aside_until=rules_word >> ASIDE_UNTIL_AT,
         vault=vault.address,
         oracle=oracle,
     )
+    state = replace(state, balances=_balances(web3, state, at.number, read))
     head = "0x" + read(vault.functions.head()).hex()
     if web3.eth.get_block(BlockNumber(at.number))["hash"].to_0x_hex() != at.hash:
         raise ChainError(f"block {at.number} was replaced while it was read: try again")
     return Snapshot(web3.eth.chain_id, at, vault.address, state, head)
+
+
+def read_terms(web3: Web3, address: str) -> Terms:
+    """Who administers the vault at `address`, and how long a change of it waits."""
+    vault = bind(web3, "Vault", address_of(address, "vault"))
+    timelock = vault.functions.timelock().call()
+    admin, delay_seconds = bind(web3, "Timelock", timelock).functions.terms(vault.address).call()
+    return Terms(timelock, admin, delay_seconds)
+
+
+def _balances(
+    web3: Web3, state: VaultState, block: int, read: Callable[[ContractFunction], Any]
+) -> tuple[int, ...]:
+    """What the vault holds; 0 of an asset in quarantine, whose token may not even answer."""
+    index = policy.aside(state)
+    if index == NO_ASSET:
+        return tuple(read(bind(web3, "Vault", state.vault).functions.balances()))
+    return tuple(
+        0 if i == index else read(bind_abi(web3, ERC20, asset.token).functions.balanceOf(state.vault))
+        for i, asset in enumerate(state.assets)
+    )
 
 
 def symbols(web3: Web3, tokens: list[str]) -> list[str]:

@@ -115,8 +115,12 @@ class Keeper:
             return waiting(snapshot, now)
         block = snapshot.block.number
         tokens = [asset.token for asset in state.assets]
-        pairs = [(self.hub, token) for token in tokens if not same(token, self.hub)]
-        decimals, price = (18, 0) if len(pairs) < len(tokens) else self._read_hub(snapshot)
+        aside = policy.aside(state)
+        pairs = [
+            (self.hub, token) for i, token in enumerate(tokens) if i != aside and not same(token, self.hub)
+        ]
+        in_basket = any(same(token, self.hub) for token in tokens)
+        decimals, price = (18, 0) if in_basket else self._read_hub(snapshot)
         problem = Problem(
             state=state,
             pools=read_pools(self.web3, pairs, self.pools, block),

@@ -9,7 +9,7 @@ trade is shrunk until it is accepted. Pure integers: prices and values in USD WA
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from offchain import policy
 from offchain.errors import PlannerError, PoolError
@@ -68,11 +68,14 @@ class Plan:
 
 def plan(problem: Problem) -> Plan:
     """The trades that bring the vault towards its targets and that its rules accept."""
-    hub = _Hub.of(problem)
+    problem = replace(problem, state=replace(problem.state, time=problem.now))
     session, refusal = policy.next_session(problem.state, problem.now)
     if refusal:
         found = policy.trigger(problem.state, problem.now) if refusal == "no trigger" else None
         return _nothing(problem, session, f"{refusal}: {found.reason}" if found else refusal)
+    hub = _Hub.of(problem)
+    if hub.index == policy.aside(problem.state):
+        return _nothing(problem, session, "the hub is in quarantine: every swap would go through it")
     wanted = _size_legs(problem, hub)
     if not any(wanted.sells) or not (any(wanted.buys) or wanted.hub_buy):
         return _nothing(problem, session, "no pool can trade the drift inside the slippage limit")

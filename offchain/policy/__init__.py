@@ -1,8 +1,10 @@
-"""The vault's rules off chain: an exact integer mirror of `contracts/Vault.vy`."""
+"""The vault's rules off chain: an exact integer mirror of `contracts/RuleBook.vy` and the Timelock's setters."""
 
+from offchain.policy.changes import end_quarantine, quarantine, set_rules, set_targets
 from offchain.policy.model import (
     BPS_IN_WAD,
     DAY,
+    NO_ASSET,
     WAD,
     YEAR,
     Asset,
@@ -16,6 +18,7 @@ from offchain.policy.model import (
 )
 from offchain.policy.rules import (
     accrue_fee,
+    aside,
     band,
     bands,
     calendar_slot,
@@ -34,6 +37,7 @@ from offchain.policy.rules import (
     targets,
     tolerances,
     trigger,
+    usable,
     values,
     weights,
 )
@@ -41,6 +45,7 @@ from offchain.policy.rules import (
 __all__ = [
     "BPS_IN_WAD",
     "DAY",
+    "NO_ASSET",
     "WAD",
     "YEAR",
     "Asset",
@@ -52,6 +57,7 @@ __all__ = [
     "VaultState",
     "Verdict",
     "accrue_fee",
+    "aside",
     "band",
     "bands",
     "calendar_slot",
@@ -60,16 +66,21 @@ __all__ = [
     "clip_sells",
     "cooldown_over",
     "drifts",
+    "end_quarantine",
     "loss_budget_used",
     "mint_amounts",
     "nav",
     "next_session",
+    "quarantine",
     "redeem_amounts",
     "session_is_open",
+    "set_rules",
+    "set_targets",
     "speed_budget_used",
     "targets",
     "tolerances",
     "trigger",
+    "usable",
     "values",
     "weights",
 ]

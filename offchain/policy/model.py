@@ -9,6 +9,7 @@ WAD = 10**18
 BPS_IN_WAD = 10**14
 DAY = 86_400
 YEAR = 365 * DAY
+NO_ASSET = 16  # as the index in quarantine: none is
 
 
 class Mode(IntEnum):
@@ -95,6 +96,8 @@ class VaultState:
     speed_used: int = 0  # WAD of weight, as of speed_time
     speed_time: int = 0
     paused_until: int = 0
+    aside: int = NO_ASSET  # index of the asset last in quarantine
+    aside_until: int = 0  # timestamp
     vault: str = ""  # address
     oracle: str = ""  # address
 

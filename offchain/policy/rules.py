@@ -2,6 +2,7 @@
 
 Pure: state in, result out. `check_rebalance` is the main path; docs/spec.md numbers the steps it follows.
 Units: values and NAV in USD WAD, weights, drifts, bands and budgets in WAD (1e18 = 100 %), amounts in token units.
+An asset in quarantine at the state's `time` has no value and no target, whatever is held of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from offchain.errors import PolicyError
 from offchain.policy.model import (
     BPS_IN_WAD,
     DAY,
+    NO_ASSET,
     WAD,
     YEAR,
     Asset,
@@ -26,22 +28,38 @@ from offchain.policy.model import (
     Verdict,
 )
 
+MAX_BPS = 10_000
 MIN_BAND = 25 * BPS_IN_WAD  # 0.25 %
 MAX_SUPPLY = 2**112 - 1
 MAX_PENDING_FEE = 2**92 - 1
 MAX_REDEEMABLE = 2**128 - 1
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Internal: a rule said no; the message is the revert string."""
 
 
 # ---------------------------------------------------------------- weights
 
 
+def aside(state: VaultState) -> int:
+    """Index of the asset in quarantine at the state's time, or NO_ASSET."""
+    return state.aside if state.time < state.aside_until else NO_ASSET
+
+
+def _without(index: int, numbers: Sequence[int]) -> list[int]:
+    return [0 if i == index else number for i, number in enumerate(numbers)]
+
+
+def usable(state: VaultState) -> bool:
+    """Every price that counts is usable."""
+    rows = enumerate(zip(state.prices, state.statuses, strict=True))
+    return all(i == aside(state) or (price > 0 and status == 0) for i, (price, status) in rows)
+
+
 def values(state: VaultState, balances: Sequence[int] | None = None) -> list[int]:
     """USD WAD of each holding, rounded down; of `balances` when given."""
-    held = state.balances if balances is None else balances
+    held = _without(aside(state), state.balances if balances is None else balances)
     return [q * p // a.scale for q, p, a in zip(held, state.prices, state.assets, strict=True)]
 
 
@@ -63,8 +81,11 @@ def _weights(asset_values: Sequence[int]) -> list[int]:
 
 
 def targets(state: VaultState) -> list[int]:
-    """Target weights, WAD."""
-    return [a.target_bps * BPS_IN_WAD for a in state.assets]
+    """Target weights, WAD, rounded down; without the asset in quarantine the others grow in proportion."""
+    own = [a.target_bps * BPS_IN_WAD for a in state.assets]
+    index = aside(state)
+    whole = WAD - (own[index] if index < len(own) else 0)
+    return _without(index, [t * WAD // whole for t in own])
 
 
 def drifts(state: VaultState, balances: Sequence[int] | None = None) -> list[int]:
@@ -76,16 +97,19 @@ def _drifts(state: VaultState, asset_weights: Sequence[int]) -> list[int]:
     return [abs(w - t) for w, t in zip(asset_weights, targets(state), strict=True)]
 
 
-def band(asset: Asset) -> int:
-    """Drift at which the asset triggers, WAD: points or relative to the target, the narrower, at least 0.25 %."""
+def band(asset: Asset, target: int | None = None) -> int:
+    """Drift at which the asset triggers, WAD: points or relative to the target, the narrower, at least 0.25 %.
+
+    `target`: WAD, the asset's own when left out. Rounded down: trades start, and sessions close, sooner.
+    """
     points = asset.band_points_bps * BPS_IN_WAD
-    relative = asset.band_relative_bps * asset.target_bps * 10**10
-    return max(MIN_BAND, min(points, relative))
+    weight = asset.target_bps * BPS_IN_WAD if target is None else target
+    return max(MIN_BAND, min(points, asset.band_relative_bps * weight // MAX_BPS))
 
 
 def bands(state: VaultState) -> list[int]:
     """`band` of each asset, WAD."""
-    return [band(a) for a in state.assets]
+    return [band(a, t) for a, t in zip(state.assets, targets(state), strict=True)]
 
 
 def tolerances(state: VaultState) -> list[int]:
@@ -94,6 +118,10 @@ def tolerances(state: VaultState) -> list[int]:
 
 
 # ---------------------------------------------------------------- time
+
+
+def _at(state: VaultState, now: int) -> VaultState:
+    return replace(state, time=now)
 
 
 def calendar_slot(rules: Rules, now: int) -> int:
@@ -127,7 +155,7 @@ def cooldown_over(state: VaultState, now: int) -> bool:
 
 def trigger(state: VaultState, now: int) -> Trigger:
     """Whether the calendar slot is due and/or a drift reached its band, as the mode asks."""
-    mode = state.rules.mode
+    state, mode = _at(state, now), state.rules.mode
     slot = calendar_slot(state.rules, now)
     due = slot > state.session.slot
     hit = [i for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True)) if d >= b]
@@ -194,7 +222,7 @@ def accrue_fee(state: VaultState, now: int) -> VaultState:
     days = now // DAY - state.fee_accrued_at // DAY
     if days <= 0:
         return state
-    fee = state.supply * state.fee_bps * days // (365 * 10_000)
+    fee = state.supply * state.fee_bps * days // (365 * MAX_BPS)
     fee = min(fee, MAX_SUPPLY - state.supply, MAX_PENDING_FEE - state.pending_fee_shares)
     return replace(
         state,
@@ -221,21 +249,22 @@ def clip_sells(state: VaultState, sells: Sequence[int]) -> list[int]:
         state.assets,
         strict=True,
     ):
-        excess = v - -(-t * total // WAD)
+        excess = v - _ceil_div(t * total, WAD)
         clipped.append(min(sell, q, excess * a.scale // p) if excess > 0 else 0)
     return clipped
 
 
 def check_open_session(state: VaultState, now: int) -> tuple[str, VaultState]:
     """Revert string of `open_session` ("" when it works) and the state after."""
+    at = _at(state, now)
     try:
         if now < state.paused_until:
-            raise _Refused("paused")
-        _check_prices(state)
-        if session_is_open(state, now):
-            raise _Refused("wrong session")
-        return "", replace(state, session=_opened(state, now), time=now)
-    except _Refused as refusal:
+            raise Refused("paused")
+        _check_prices(at)
+        if session_is_open(at, now):
+            raise Refused("wrong session")
+        return "", replace(at, session=_opened(at, now))
+    except Refused as refusal:
         return str(refusal), state
 
 
@@ -244,10 +273,10 @@ def next_session(state: VaultState, now: int) -> tuple[int, str]:
     number = state.session.id + (0 if session_is_open(state, now) else 1)
     try:
         if now < state.paused_until:
-            raise _Refused("paused")
-        _check_prices(state)
+            raise Refused("paused")
+        _check_prices(_at(state, now))
         _session_for(state, number, now)
-    except _Refused as refusal:
+    except Refused as refusal:
         return number, str(refusal)
     return number, ""
 
@@ -268,25 +297,25 @@ def check_rebalance(
 
     `keeper`: the caller has the role. `answered`: the executor returned its magic value.
     """
+    at = _at(state, now)
     try:
-        _check_call(state, sells, deadline, now, executor, keeper)  # 1
-        _check_prices(state)  # 2
-        joined = _session_for(state, session, now)  # 3
+        _check_call(at, sells, deadline, now, executor, keeper)  # 1
+        _check_prices(at)  # 2
+        joined = _session_for(at, session, now)  # 3
         if joined.by_calendar:  # a trade uses the slot, opening alone does not
-            joined = replace(joined, slot=calendar_slot(state.rules, now))
-        sent = clip_sells(state, sells)  # 4
+            joined = replace(joined, slot=calendar_slot(at.rules, now))
+        sent = clip_sells(at, sells)  # 4
         if not answered:
-            raise _Refused("executor did not answer")
-        charge = _check_trade(state, sent, balances_after, now)  # 5 to 7
-    except _Refused as refusal:
+            raise Refused("executor did not answer")
+        charge = _check_trade(at, sent, balances_after, now)  # 5 to 7
+    except Refused as refusal:
         return Verdict(False, str(refusal), state)
     after = replace(
-        state,
+        at,
         session=joined,
         balances=tuple(balances_after),
-        loss_used=loss_budget_used(state, now) + charge,
+        loss_used=loss_budget_used(at, now) + charge,
         loss_time=now,
-        time=now,
     )
     closed = _is_done(after)  # 8
     if closed:
@@ -303,46 +332,46 @@ def _check_call(
     keeper: bool,
 ) -> None:
     if not keeper:
-        raise _Refused("not keeper")
+        raise Refused("not keeper")
     if now > deadline:
-        raise _Refused("deadline passed")
+        raise Refused("deadline passed")
     if now < state.paused_until:
-        raise _Refused("paused")
+        raise Refused("paused")
     if len(sells) != len(state.assets):
-        raise _Refused("wrong length")
+        raise Refused("wrong length")
     forbidden = {
         state.vault.lower(),
         state.oracle.lower(),
         *(a.token.lower() for a in state.assets),
     }
     if executor and executor.lower() in forbidden:
-        raise _Refused("executor not allowed")
+        raise Refused("executor not allowed")
 
 
 def _check_prices(state: VaultState) -> None:
-    if any(state.statuses) or not all(state.prices):
-        raise _Refused("price not usable")
+    if not usable(state):
+        raise Refused("price not usable")
     if nav(state) == 0:
-        raise _Refused("no value")
+        raise Refused("no value")
 
 
 def _session_for(state: VaultState, session: int, now: int) -> Session:
     """The session that a rebalance naming `session` belongs to: the open one, or the one that it opens."""
     if session_is_open(state, now):
         if session != state.session.id:
-            raise _Refused("wrong session")
+            raise Refused("wrong session")
         return state.session
     if session != state.session.id + 1:
-        raise _Refused("wrong session")
+        raise Refused("wrong session")
     return _opened(state, now)
 
 
 def _opened(state: VaultState, now: int) -> Session:
     if not cooldown_over(state, now):
-        raise _Refused("cooldown not over")
+        raise Refused("cooldown not over")
     found = trigger(state, now)
     if not found.holds:
-        raise _Refused("no trigger")
+        raise Refused("no trigger")
     return Session(state.session.id + 1, now, 0, state.session.slot, found.by_calendar)
 
 
@@ -351,7 +380,7 @@ def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequenc
     before, after = values(state), values(state, balances_after)
     nav_before, nav_after = sum(before), sum(after)
     if nav_after == 0:
-        raise _Refused("no value")
+        raise Refused("no value")
     _check_directions(state, sent, balances_after, before, after)
 
     traded = [abs(new - old) for old, new in zip(before, after, strict=True)]
@@ -359,15 +388,15 @@ def _check_trade(state: VaultState, sent: Sequence[int], balances_after: Sequenc
     drift_before = sum(_drifts(state, _weights(before)))
     drift_after = sum(_drifts(state, _weights(after)))
     if drift_before < drift_after + _ceil_div(sold * WAD, nav_before):
-        raise _Refused("drift fell too little")
+        raise Refused("drift fell too little")
 
     lost = max(nav_before - nav_after, 0)
-    if lost * 10_000 > state.rules.max_slippage_bps * sold:
-        raise _Refused("loss above slippage")
+    if lost * MAX_BPS > state.rules.max_slippage_bps * sold:
+        raise Refused("loss above slippage")
     error = sum(a.price_error_bps * v for a, v in zip(state.assets, traded, strict=True))
     charge = _ceil_div(lost * WAD, nav_before) + _ceil_div(error * BPS_IN_WAD, nav_before)
     if loss_budget_used(state, now) + charge > state.rules.loss_capacity_bps * BPS_IN_WAD:
-        raise _Refused("loss budget exceeded")
+        raise Refused("loss budget exceeded")
     return charge
 
 
@@ -382,8 +411,8 @@ def _check_directions(
     nav_before, nav_after = sum(before), sum(after)
     gain = max(nav_after - nav_before, 0) * WAD // nav_after
     rows = zip(
-        state.balances,
-        balances_after,
+        _without(aside(state), state.balances),
+        _without(aside(state), balances_after),
         sent,
         _weights(before),
         _weights(after),
@@ -394,16 +423,16 @@ def _check_directions(
     for q0, q1, sent_i, w0, w1, t, tol in rows:
         if q1 < q0:
             if q0 - q1 > sent_i:
-                raise _Refused("balance fell by more than sent")
+                raise Refused("balance fell by more than sent")
             if w0 <= t:
-                raise _Refused("asset not overweight")
+                raise Refused("asset not overweight")
             if w1 + tol + gain < t:
-                raise _Refused("sold past target")
+                raise Refused("sold past target")
         elif q1 > q0:
             if w0 >= t:
-                raise _Refused("asset not underweight")
+                raise Refused("asset not underweight")
             if w1 > t + tol + gain:
-                raise _Refused("bought past target")
+                raise Refused("bought past target")
 
 
 def _is_done(state: VaultState) -> bool:
