@@ -54,22 +54,33 @@ def enter(
     aside: uint256 = packing._aside(rules)
     prices: DynArray[uint256, 16] = self._prices(words, oracle, aside)
     balances: DynArray[uint256, 16] = self._balances(words, aside)
-    position: portfolio.Position = portfolio._position(words, prices, balances, r.tolerance_bps, aside)
+    values: DynArray[uint256, 16] = []
+    nav: uint256 = 0
+    for i: uint256 in range(len(words), bound=16):
+        held: uint256 = portfolio._value(words[i], prices[i], balances[i])
+        values.append(held)
+        nav += held
+    assert nav > 0, "no value"
+
+    whole: uint256 = portfolio._whole(words, aside)
+    out_of_band: bool = False
+    sends: DynArray[uint256, 16] = []
+    for i: uint256 in range(len(words), bound=16):
+        target: uint256 = portfolio._share(words[i], whole, i == aside)
+        drift: uint256 = portfolio._drift(values[i] * WAD // nav, target)  # weight down
+        out_of_band = out_of_band or drift >= portfolio._band(words[i], target)
+        if len(sells) > 0:
+            excess: uint256 = portfolio._excess(words[i], prices[i], nav, values[i], target)
+            sends.append(min(min(sells[i], balances[i]), excess))
+
     current: IVault.Session = packing._unpack_session(session)
     if self._is_open(current, r):
         assert id == current.id, "wrong session"
     else:
         assert id == current.id + 1, "wrong session"
-        current = self._opened(current, r, position.out_of_band)
+        current = self._opened(current, r, out_of_band)
     if current.by_calendar and len(sells) > 0:
         current.slot = self._slot(r)
-
-    sends: DynArray[uint256, 16] = []
-    for i: uint256 in range(len(sells), bound=16):
-        excess: uint256 = portfolio._excess(
-            words[i], prices[i], position.nav, position.values[i], position.targets[i]
-        )
-        sends.append(min(min(sells[i], balances[i]), excess))
     return IRuleBook.Entered(session=current, prices=prices, balances=balances, sends=sends)
 
 
@@ -132,40 +143,57 @@ def settle(
     r: IVault.Rules = packing._unpack_rules(rules)
     aside: uint256 = packing._aside(rules)
     balances_after: DynArray[uint256, 16] = self._balances(words, aside)
-    before: portfolio.Position = portfolio._position(words, prices, balances_before, r.tolerance_bps, aside)
-    after: portfolio.Position = portfolio._position(words, prices, balances_after, r.tolerance_bps, aside)
-    gain: uint256 = (max(before.nav, after.nav) - before.nav) * WAD // after.nav  # down: less overshoot
+    values_before: DynArray[uint256, 16] = []
+    values_after: DynArray[uint256, 16] = []
+    nav_before: uint256 = 0
+    nav_after: uint256 = 0
+    for i: uint256 in range(len(words), bound=16):
+        values_before.append(portfolio._value(words[i], prices[i], balances_before[i]))
+        values_after.append(portfolio._value(words[i], prices[i], balances_after[i]))
+        nav_before += values_before[i]
+        nav_after += values_after[i]
+    assert nav_after > 0, "no value"
+
+    whole: uint256 = portfolio._whole(words, aside)
+    gain: uint256 = (max(nav_before, nav_after) - nav_before) * WAD // nav_after  # down: less overshoot
     sold: uint256 = 0  # USD WAD
     at_risk: uint256 = 0  # USD WAD * bps
+    drift_before: uint256 = 0
+    drift_after: uint256 = 0
+    closes: bool = True
     for i: uint256 in range(len(words), bound=16):
-        target: uint256 = before.targets[i]
-        slack: uint256 = portfolio._tolerance(portfolio._band(words[i], target), r.tolerance_bps) + gain
-        traded: uint256 = max(before.values[i], after.values[i]) - min(before.values[i], after.values[i])
+        target: uint256 = portfolio._share(words[i], whole, i == aside)
+        band: uint256 = portfolio._band(words[i], target)
+        tolerance: uint256 = portfolio._tolerance(band, r.tolerance_bps)
+        weight_before: uint256 = values_before[i] * WAD // nav_before  # down
+        weight_after: uint256 = values_after[i] * WAD // nav_after  # down
+        drift: uint256 = portfolio._drift(weight_after, target)
+        drift_before += portfolio._drift(weight_before, target)
+        drift_after += drift
+        closes = closes and drift <= (tolerance if session.by_calendar else band // 2)
+
+        traded: uint256 = max(values_before[i], values_after[i]) - min(values_before[i], values_after[i])
         at_risk += portfolio._price_error(words[i]) * traded
         if balances_after[i] < balances_before[i]:
             assert balances_before[i] - balances_after[i] <= sent[i], "balance fell by more than sent"
-            assert before.weights[i] > target, "asset not overweight"
-            assert after.weights[i] + slack >= target, "sold past target"
+            assert weight_before > target, "asset not overweight"
+            assert weight_after + tolerance + gain >= target, "sold past target"
             sold += traded
         elif balances_after[i] > balances_before[i]:
-            assert before.weights[i] < target, "asset not underweight"
-            assert after.weights[i] <= target + slack, "bought past target"
+            assert weight_before < target, "asset not underweight"
+            assert weight_after <= target + tolerance + gain, "bought past target"
 
     # half of what a perfect trade achieves; up: more progress
-    progress: uint256 = (sold * WAD + before.nav - 1) // before.nav
-    assert before.total_drift >= after.total_drift + progress, "drift fell too little"
+    progress: uint256 = (sold * WAD + nav_before - 1) // nav_before
+    assert drift_before >= drift_after + progress, "drift fell too little"
 
-    lost: uint256 = before.nav - min(before.nav, after.nav)
+    lost: uint256 = nav_before - min(nav_before, nav_after)
     assert lost * MAX_BPS <= r.max_slippage_bps * sold, "loss above slippage"
     used: uint256 = loss_used  # each part up: charge more
-    used += (lost * WAD + before.nav - 1) // before.nav
-    used += (at_risk * BPS + before.nav - 1) // before.nav
+    used += (lost * WAD + nav_before - 1) // nav_before
+    used += (at_risk * BPS + nav_before - 1) // nav_before
     assert used <= r.loss_capacity_bps * BPS, "loss budget exceeded"
-    return IRuleBook.Settled(
-        balances=balances_after,
-        loss_used=used,
-        closes=after.on_target if session.by_calendar else after.in_half_band,
-    )
+    return IRuleBook.Settled(balances=balances_after, loss_used=used, closes=closes)
 
 
 # Reading

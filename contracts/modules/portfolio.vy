@@ -7,17 +7,6 @@
 """
 from interfaces import IVault
 
-struct Position:
-    targets: DynArray[uint256, 16]  # WAD
-    nav: uint256  # USD WAD
-    values: DynArray[uint256, 16]  # USD WAD
-    weights: DynArray[uint256, 16]  # WAD
-    total_drift: uint256  # WAD
-    out_of_band: bool  # some asset is at or beyond its band
-    in_half_band: bool  # every asset is within half its band
-    on_target: bool  # every asset is within its tolerance
-
-
 WAD: constant(uint256) = 10**18
 BPS: constant(uint256) = 10**14  # one basis point as a WAD
 MAX_BPS: constant(uint256) = 10**4  # 100 %
@@ -114,14 +103,22 @@ def _target(word: uint256) -> uint256:
 
 @internal
 @pure
-def _targets(words: DynArray[uint256, 16], aside: uint256) -> DynArray[uint256, 16]:
-    whole: uint256 = WAD
-    if aside < len(words):
-        whole -= self._target(words[aside])
-    targets: DynArray[uint256, 16] = []
-    for i: uint256 in range(len(words), bound=16):
-        targets.append(0 if i == aside else self._target(words[i]) * WAD // whole)  # down: at most WAD together
-    return targets
+def _whole(words: DynArray[uint256, 16], aside: uint256) -> uint256:
+    """
+    @return WAD less the target of the asset in quarantine: what the other targets sum to.
+    """
+    return WAD - self._target(words[aside]) if aside < len(words) else WAD
+
+
+@internal
+@pure
+def _share(word: uint256, whole: uint256, is_aside: bool) -> uint256:
+    """
+    @return The target as a share of `whole`, rounded down: at most WAD together.
+    """
+    if is_aside:
+        return 0
+    return self._target(word) if whole == WAD else self._target(word) * WAD // whole
 
 
 @internal
@@ -161,33 +158,5 @@ def _excess(word: uint256, price: uint256, nav: uint256, held: uint256, target: 
 
 @internal
 @pure
-def _position(
-    words: DynArray[uint256, 16],
-    prices: DynArray[uint256, 16],
-    balances: DynArray[uint256, 16],
-    tolerance_bps: uint256,
-    aside: uint256,
-) -> Position:
-    p: Position = empty(Position)
-    p.targets = self._targets(words, aside)
-    p.in_half_band = True
-    p.on_target = True
-    for i: uint256 in range(len(words), bound=16):
-        held: uint256 = self._value(words[i], prices[i], balances[i])
-        p.values.append(held)
-        p.nav += held
-    assert p.nav > 0, "no value"
-    for i: uint256 in range(len(words), bound=16):
-        weight: uint256 = p.values[i] * WAD // p.nav  # down
-        target: uint256 = p.targets[i]
-        drift: uint256 = max(weight, target) - min(weight, target)
-        band: uint256 = self._band(words[i], target)
-        p.weights.append(weight)
-        p.total_drift += drift
-        if drift >= band:
-            p.out_of_band = True
-        if drift > band // 2:
-            p.in_half_band = False
-        if drift > self._tolerance(band, tolerance_bps):
-            p.on_target = False
-    return p
+def _drift(weight: uint256, target: uint256) -> uint256:
+    return max(weight, target) - min(weight, target)
