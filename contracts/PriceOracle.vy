@@ -106,7 +106,7 @@ MIN_DECIMALS: constant(uint256) = 2
 MAX_DECIMALS: constant(uint256) = 24
 MAX_TICK: constant(int256) = 887272  # Uniswap V3's; |tick| < 2**20
 MAX_CUMULATIVE: constant(int256) = 2**55  # what an int56 holds
-MAX_SECOND_PRICE: constant(uint256) = max_value(uint256) // MAX_BPS  # stands for all above it
+MAX_SECOND_PRICE: constant(uint256) = 2**176  # stands for all above it
 
 # A mantissa m in [2**127, 2**128) and an exponent e stand for m * 2**(e - 127).
 ONE: constant(uint256) = 2**127
@@ -534,7 +534,7 @@ def _second_price(second: SecondSource) -> (bool, uint256):
     if places < 0:
         scaled = scaled >> convert(-places, uint256)  # down
     elif scaled > max_value(uint256) >> convert(places, uint256):
-        return True, MAX_SECOND_PRICE  # at least 2**256 / 10**24: far above any feed's price
+        return True, MAX_SECOND_PRICE  # the price is at least 2**256 / 10**24 > 2**176
     else:
         scaled = scaled << convert(places, uint256)
     return True, min(scaled // 10**second.quote_decimals, MAX_SECOND_PRICE)  # down

@@ -21,6 +21,11 @@ def __init__():
 
 
 @external
+def set_decimals(decimals: uint8):
+    self.decimals = decimals
+
+
+@external
 def set_mode(mode: uint256):
     self.mode = mode
 

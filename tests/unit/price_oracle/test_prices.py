@@ -65,18 +65,20 @@ def test_of_16_assets(priced, token):
         (-(2**255), BAD_ANSWER),
     ],
 )
-def test_believes_answers_within_the_bounds_only(priced, token, feed, answer, expected):
-    feed.call("set_answer", answer)
-    assert priced.status(token) == expected
+def test_believes_answers_within_the_bounds_only(broken, token, bad_feed, answer, expected):
+    bad_feed.call("set_response", round_data(broken.evm.now, answer))
+    assert broken.status(token) == expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"), [(1, OK), (2**128 - 1, OK), (2**128, BAD_ANSWER), (0, BAD_ANSWER)]
+    ("answer", "expected"),
+    [(1, OK), (2**128 - 1, OK), (2**128, BAD_ANSWER), (0, BAD_ANSWER), (-1, BAD_ANSWER)],
 )
-def test_believes_answers_within_the_widest_bounds(desk, token, answer, expected):
-    feed = desk.feed(answer, 18).address
-    desk.oracle.call("set_feed", token, feed, HEARTBEAT, 1, 2**128 - 1, sender=OWNER)
-    assert desk.status(token) == expected
+def test_believes_answers_within_the_widest_bounds(desk, token, bad_feed, answer, expected):
+    bad_feed.call("set_decimals", 18)
+    bad_feed.call("set_response", round_data(desk.evm.now, answer))
+    desk.oracle.call("set_feed", token, bad_feed.address, HEARTBEAT, 1, 2**128 - 1, sender=OWNER)
+    assert desk.price(token) == (answer if expected == OK else 0, expected)
 
 
 def test_is_stale_after_the_heartbeat(priced, token):
