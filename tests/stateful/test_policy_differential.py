@@ -1,8 +1,9 @@
 """The policy mirror against the deployed vault: thousands of generated states, equal to the wei and word for word.
 
 An episode is one vault with random assets and rules. Each of its steps moves the clock, sets holdings and prices, and
-attempts a trade that a scripted executor carries out exactly: good ones, bad ones, sessions open and closed. Vault and
-mirror must give the same answer, the same revert string and the same state after; every revert string must be reached.
+attempts a trade that a scripted executor carries out exactly: good ones, bad ones, sessions open and closed. In
+between the Timelock moves targets, changes rules and quarantines assets. Vault and mirror must give the same answer,
+the same revert string and the same state after; every revert string must be reached.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import astuple, replace
+from typing import Any
 
 import pytest
 from eth_abi import encode
 
 from offchain import policy
-from offchain.policy import DAY, WAD, Asset, Mode, Rules, Session, VaultState
-from tests.support.evm import DEPLOYER, Contract, Evm, Reverted, artifact
+from offchain.policy import DAY, NO_ASSET, WAD, Asset, Mode, Rules, Session, VaultState
+from tests.support.evm import DEPLOYER, Contract, Evm, Function, Reverted, artifact
 
 EPISODES = 300
 STEPS = 10
+DELAY = 2 * DAY
 START = 1_700_000_000
 OWNER, GUARDIAN, STRATEGIST, KEEPER, STRANGER, FEE_RECIPIENT = (
     "0x" + f"{n:02x}" * 20 for n in range(0xA1, 0xA7)
@@ -46,6 +49,30 @@ REASONS = {
     "asset not overweight",
     "sold past target",
 }
+SETTER_REASONS = {
+    "set_targets": {
+        "",
+        "wrong length",
+        "above 100%",
+        "target outside limits",
+        "targets do not sum to 100%",
+        "loss budget below one rebalance",
+        "targets move too fast",
+        "nothing left",
+    },
+    "set_rules": {
+        "",
+        "slippage below price errors",
+        "loss budget below one rebalance",
+        "unknown mode",
+        "unknown calendar unit",
+        "calendar every 0",
+        "window 0",
+        "rule out of range",
+    },
+    "quarantine": {"", "too soon after the last", "not an asset", "nothing left"},
+    "end_quarantine": {"", "no quarantine"},
+}
 TRADES = ["good"] * 6 + [
     "lossy",
     "gain",
@@ -63,7 +90,8 @@ class Chain:
     def __init__(self) -> None:
         self.evm = Evm(START)
         rule_book = self.evm.deploy(artifact("RuleBook"))
-        implementation = self.evm.deploy(artifact("Vault"), rule_book.address)
+        self.timelock = self.evm.deploy(artifact("Timelock"), rule_book.address, DEPLOYER)  # no tellers here
+        implementation = self.evm.deploy(artifact("Vault"), rule_book.address, self.timelock.address)
         self.factory = self.evm.deploy(artifact("VaultFactory"), implementation.address, rule_book.address)
         self.oracle = self.evm.deploy(artifact("ScriptedOracle"))
         self.executor = self.evm.deploy(artifact("ScriptedExecutor"))
@@ -79,12 +107,13 @@ class Episode:
         self.chain = chain
         now = chain.evm.now
         zero = (0,) * len(assets)
-        seed = (1000 * assets[0].scale * WAD // prices[0] + 1, *zero[1:])
-        first = next(t for t in chain.tokens if t.address == assets[0].token)
+        seed = (1000 * assets[0].scale * WAD // prices[0] + 1, *(1 for _ in assets[1:]))
         chain.oracle.call("set_prices", prices, zero)
-        first.call("set_balance", DEPLOYER, seed[0])
-        first.call("approve", chain.factory.address, seed[0])
-        roles = (chain.oracle.address, OWNER, GUARDIAN, STRATEGIST, KEEPER)
+        for asset, amount in zip(assets, seed, strict=True):
+            token = next(t for t in chain.tokens if t.address == asset.token)
+            token.call("set_balance", DEPLOYER, amount)
+            token.call("approve", chain.factory.address, amount)
+        roles = (chain.oracle.address, OWNER, DELAY, GUARDIAN, STRATEGIST, [KEEPER])
         config = (
             "Basket",
             "BSK",
@@ -128,10 +157,33 @@ class Episode:
     def pause(self) -> None:
         """The guardian's pause, when one is allowed."""
         try:
-            self.vault.call("pause", sender=GUARDIAN)
+            self.chain.timelock.call("pause", self.vault.address, sender=GUARDIAN)
         except Reverted:
             return
         self.state = replace(self.state, paused_until=self.vault.call("paused_until"))
+
+    def change(self, name: str, *args: Any, sender: str) -> str:
+        """Compare one of the Timelock's functions that need no delay; the reason that both gave."""
+        reason, after = getattr(policy, name)(self.state, *args, self.chain.evm.now)
+        assert _reason(self.chain.timelock, name, self.vault.address, *args, sender=sender) == reason
+        self.state = after
+        self._check_state()
+        return str(reason)
+
+    def set_rules(self, rules: Rules) -> str:
+        """Compare `set_rules` after the delay; the reason that both gave."""
+        evm, timelock = self.chain.evm, self.chain.timelock
+        entry = next(e for e in timelock.abi if e.get("name") == "set_rules")
+        data = Function(entry).encode(self.vault.address, astuple(rules))
+        timelock.call("queue", self.vault.address, data, sender=OWNER)
+        evm.set_time(evm.now + DELAY)
+        reason, after = policy.set_rules(self.state, rules, evm.now)
+        assert _reason(timelock, "execute", self.vault.address, data, sender=OWNER) == reason
+        if reason:
+            timelock.call("cancel", self.vault.address, data, sender=GUARDIAN)
+        self.state = after
+        self._check_state()
+        return reason
 
     def check_views(self, rng: random.Random) -> None:
         """Every view that the mirror computes."""
@@ -191,8 +243,12 @@ class Episode:
         return verdict.reason
 
     def _check_state(self) -> None:
+        now = self.chain.evm.now
         assert self.vault.call("session") == astuple(self.state.session)
-        assert self.vault.call("loss_budget_used") == policy.loss_budget_used(self.state, self.chain.evm.now)
+        assert self.vault.call("rules") == astuple(self.state.rules)
+        assert self.vault.call("basket") == tuple(astuple(a) for a in self.state.assets)
+        assert self.vault.call("loss_budget_used") == policy.loss_budget_used(self.state, now)
+        assert self.vault.call("speed_budget_used") == policy.speed_budget_used(self.state, now)
         assert tuple(self.vault.call("balances")) == self.state.balances
 
 
@@ -212,6 +268,8 @@ def random_assets(rng: random.Random, tokens: list[Contract]) -> tuple[Asset, ..
     chosen = rng.sample(tokens, rng.choice([2, 2, 3, 4, 6, 10, 16]))
     cuts = sorted(rng.randint(0, 10_000) for _ in chosen[1:])
     shares = [b - a for a, b in zip([0, *cuts], [*cuts, 10_000], strict=True)]
+    if rng.random() < 0.05:
+        shares = [10_000, *(0 for _ in chosen[1:])]
     return tuple(
         Asset(
             token.address,
@@ -219,8 +277,8 @@ def random_assets(rng: random.Random, tokens: list[Contract]) -> tuple[Asset, ..
             share,
             rng.choice([0, 100, 500, 2000]),
             rng.choice([100, 1000, 2500, 5000]),
-            0,
-            10_000,
+            rng.choice([0, 0, max(share - 300, 0)]),
+            rng.choice([10_000, 10_000, min(share + 300, 10_000)]),
             rng.choice([0, 5, 25, 100]),
         )
         for token, share in zip(chosen, shares, strict=True)
@@ -250,11 +308,68 @@ def random_rules(rng: random.Random, assets: tuple[Asset, ...], now: int) -> Rul
     )
 
 
+def random_targets(rng: random.Random, state: VaultState) -> list[int]:
+    """A small or large shift between two assets, now and then something that cannot be."""
+    targets = [a.target_bps for a in state.assets]
+    source, sink = rng.sample(range(len(targets)), 2)
+    shift = min(targets[source], rng.choice([0, 1, 50, 50, 400, 3_000]))
+    targets[source] -= shift
+    targets[sink] += shift
+    unusual = rng.random()
+    if unusual < 0.1:
+        targets[sink] += rng.choice([-1, 1, 10_001])
+    elif unusual < 0.15:
+        targets = targets[1:]
+    elif unusual < 0.25:
+        whole = state.aside if state.aside < len(targets) else sink
+        targets = [10_000 * (i == whole) for i in range(len(targets))]
+    return [max(bps, 0) for bps in targets]
+
+
+def random_change_of_rules(rng: random.Random, state: VaultState, now: int) -> Rules:
+    """Other rules for these assets, often with the calendar's terms as they are, at times with one field wrong."""
+    new = random_rules(rng, state.assets, now)
+    if rng.random() < 0.5:
+        old = state.rules
+        terms = (old.calendar_unit, old.calendar_every, old.calendar_anchor)
+        new = replace(new, calendar_unit=terms[0], calendar_every=terms[1], calendar_anchor=terms[2])
+    wrong: list[dict[str, int]] = [
+        {"mode": 4},
+        {"calendar_unit": 2},
+        {"calendar_every": 0},
+        {"window_seconds": 0},
+        {"tolerance_bps": 2**13},
+        {"max_slippage_bps": 9},
+        {"loss_capacity_bps": 0},
+    ]
+    return replace(new, **rng.choice(wrong)) if rng.random() < 0.3 else new
+
+
+def run_changes(rng: random.Random, episode: Episode) -> list[tuple[str, str]]:
+    """Mostly nothing; what the Timelock was asked, and the reason it gave."""
+    done: list[tuple[str, str]] = []
+    chosen = rng.random()
+    if chosen < 0.15:
+        targets = random_targets(rng, episode.state)
+        sender = rng.choice([OWNER, STRATEGIST])
+        done.append(("set_targets", episode.change("set_targets", targets, sender=sender)))
+    elif chosen < 0.25:
+        rules = random_change_of_rules(rng, episode.state, episode.chain.evm.now)
+        done.append(("set_rules", episode.set_rules(rules)))
+    elif chosen < 0.4:
+        tokens = [*(a.token for a in episode.state.assets), STRANGER]
+        done.append(("quarantine", episode.change("quarantine", rng.choice(tokens), sender=GUARDIAN)))
+    elif chosen < 0.45:
+        done.append(("end_quarantine", episode.change("end_quarantine", sender=GUARDIAN)))
+    return done
+
+
 def random_pause(rng: random.Random, state: VaultState) -> int:
-    """Seconds to the next step: none, a few, days, or right to the edge of the window or the cooldown."""
+    """Seconds to the next step: none, a few, days, or right to the edge of window, cooldown or quarantine."""
     window_end = state.session.opened_at + state.rules.window_seconds
     end = state.session.closed_at or window_end
-    edge = rng.choice([window_end, end + state.rules.cooldown_seconds]) + rng.choice([-1, 0, 0])
+    edges = [window_end, end + state.rules.cooldown_seconds, state.aside_until]
+    edge = rng.choice(edges) + rng.choice([-1, 0, 0])
     steps = [0, rng.randint(1, 600), rng.randint(1, 40 * DAY), max(edge - state.time, 0)]
     return rng.choice([*steps, steps[-1], DAY])
 
@@ -273,7 +388,7 @@ def random_trade(rng: random.Random, state: VaultState) -> tuple[list[int], list
     """Sells and the balances that they lead to; what kind of trade is drawn from TRADES."""
     kind = rng.choice(TRADES)
     part = rng.choice([1.0, 1.0, rng.random()])
-    sells = [int(s * part) for s in policy.clip_sells(state, state.balances)]
+    sells = [min(int(s * part), s) for s in policy.clip_sells(state, state.balances)]
     after = [q - s for q, s in zip(state.balances, sells, strict=True)]
     held, total = policy.values(state), policy.nav(state)
     gaps = [max(t * total // WAD - v, 0) for v, t in zip(held, policy.targets(state), strict=True)]
@@ -332,12 +447,15 @@ def run_step(rng: random.Random, episode: Episode, prices: list[int]) -> list[st
         moved[rng.randrange(len(moved))] = 0
     elif unusual < 0.06:
         episode.pause()
+    aside = policy.aside(replace(state, time=evm.now))
+    if aside != NO_ASSET and rng.random() < 0.7:  # whatever the oracle says of it
+        moved[aside], statuses[aside] = rng.choice([(0, 5), (0, 0), (moved[aside], 3)])
     episode.arrange(balances, moved, statuses)
     episode.check_views(rng)
     reasons = []
     if rng.random() < 0.15:
         reasons.append(episode.open_session())
-    if not all(moved) or not any(balances):
+    if not policy.usable(episode.state) or policy.nav(episode.state) == 0:
         sells, after = [0] * len(balances), balances
     else:
         sells, after = random_trade(rng, episode.state)
@@ -352,6 +470,8 @@ def run_step(rng: random.Random, episode: Episode, prices: list[int]) -> list[st
 
 def test_vault_and_mirror_agree_on_thousands_of_states() -> None:
     met: Counter[str] = Counter()
+    changed: Counter[tuple[str, str]] = Counter()
+    traded_aside = 0
     for number in range(EPISODES):
         if number % 50 == 0:
             chain = Chain()
@@ -362,11 +482,18 @@ def test_vault_and_mirror_agree_on_thousands_of_states() -> None:
         episode = Episode(chain, assets, rules, prices, rng.choice([0, 50, 300]))
         for step in range(STEPS):
             try:
-                met.update(run_step(rng, episode, prices))
+                changed.update(run_changes(rng, episode))
+                reasons = run_step(rng, episode, prices)
             except AssertionError as error:
                 raise AssertionError(f"episode {number}, step {step}: {error}\n{episode.state}") from error
+            met.update(reasons)
+            traded_aside += reasons[-1] == "" and policy.aside(episode.state) != NO_ASSET
     assert met.keys() | set(HAIRLINES) == REASONS
     assert met[""] >= EPISODES * STEPS // 10
+    assert changed.keys() == {
+        (name, reason) for name, reasons in SETTER_REASONS.items() for reason in reasons
+    }
+    assert traded_aside >= EPISODES // 20
 
 
 # Two reasons need weights that differ in the last wei: (balances before, after the trade), both assets 1 USD.
