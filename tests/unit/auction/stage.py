@@ -1,0 +1,201 @@
+"""A vault made by the factory, an auction that is its keeper, and a filler with tokens and allowances.
+
+The vault's timelock is an account that the tests hold, so that they can set what only it may. Tokens are scripted:
+`hold` gives the vault any balances. Values are in USD WAD unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyrevm
+import pytest
+
+from tests.support.evm import Contract, Event, Evm, Reverted, artifact
+
+WAD = 10**18
+BPS = 10**14
+DAY = 86_400
+HOUR = 3_600
+START = 1_700_000_000
+ZERO = "0x" + "00" * 20
+OWNER, TIMELOCK, KEEPER, FILLER, RECEIVER, VICTIM, STRANGER = (
+    "0x" + f"{n:02x}" * 20 for n in range(0xB1, 0xB8)
+)
+MANY = 2**255
+GRACE, DECAY, START_BPS = HOUR, 4 * HOUR, 100
+MILLION = 10**6 * WAD
+RULES: dict[str, int] = {
+    "mode": 1,  # THRESHOLD
+    "calendar_unit": 0,
+    "calendar_every": 7,
+    "calendar_anchor": START,
+    "window_seconds": 2 * DAY,
+    "cooldown_seconds": DAY,
+    "max_slippage_bps": 100,
+    "loss_capacity_bps": 500,
+    "loss_refill_bps_per_year": 100,
+    "tolerance_bps": 0,
+    "speed_capacity_bps": 1_000,
+    "speed_refill_bps_per_day": 100,
+}
+
+
+class Stage:
+    """The vault has targets of 50, 30 and 20 % and is worth a million USD; `hold` moves it off target."""
+
+    def __init__(
+        self,
+        targets_bps: Sequence[int] = (5_000, 3_000, 2_000),
+        decimals: Sequence[int] = (6, 8, 18),
+        prices: Sequence[int] = (WAD, 100 * WAD, 10 * WAD),
+        errors_bps: Sequence[int] = (25,),
+        tokens: list[Contract] | None = None,
+        auction: tuple[int, int, int] = (GRACE, DECAY, START_BPS),
+        evm: Evm | None = None,
+        **rules: int,
+    ) -> None:
+        self.evm = evm or Evm(START)
+        self.targets_bps = targets_bps
+        self.scales = [10**d for d in decimals]
+        self.prices = list(prices)
+        self.errors_bps = [errors_bps[i % len(errors_bps)] for i in range(len(targets_bps))]
+        self.rules = RULES | rules
+        self.tokens = tokens or [self.deploy("ScriptedToken", d) for d in decimals]
+        self.oracle = self.deploy("ScriptedOracle")
+        self.set_prices(self.prices)
+        self.auction = self.deploy("Auction", *auction)
+        self.set_code(TIMELOCK, b"\x00")  # it takes the registration
+        self.book = self.deploy("RuleBook")
+        implementation = self.deploy("Vault", self.book.address, TIMELOCK)
+        self.factory = self.deploy("VaultFactory", implementation.address, self.book.address)
+        self.vault = self._create()
+        self.set_code(TIMELOCK, None)
+        for token in self.tokens:
+            self.give(token, FILLER, 10**40)
+            token.call("approve", self.auction.address, MANY, sender=FILLER)
+
+    def _create(self) -> Contract:
+        rows = zip(self.tokens, self.targets_bps, self.errors_bps, strict=True)
+        assets = [(t.address, 0, target, 500, 2_500, 0, 10_000, error) for t, target, error in rows]
+        people = (OWNER, 2 * DAY, ZERO, ZERO, [KEEPER, self.auction.address])
+        rules = tuple(self.rules.values())
+        config = ("Stage", "STG", assets, rules, self.oracle.address, *people, 0, OWNER)
+        seed = self.worth([max(bps, 1) * 100 * WAD for bps in self.targets_bps])
+        for token, amount in zip(self.tokens, seed, strict=True):
+            self.give(token, OWNER, amount)
+            token.call("approve", self.factory.address, amount, sender=OWNER)
+        address = self.factory.call("create_vault", config, seed, bytes(32), sender=OWNER)
+        return self.evm.at(address, artifact("Vault"))
+
+    def deploy(self, name: str, *args: Any) -> Contract:
+        return self.evm.deploy(artifact(name), *args)
+
+    def set_code(self, account: str, code: bytes | None) -> None:
+        self.evm._evm.insert_account_info(account, pyrevm.AccountInfo(code=code))
+
+    # Tokens and prices
+
+    def give(self, token: Contract, account: str, amount: int) -> None:
+        """Add to the account's balance; of a WeirdToken too, which mints."""
+        if any(entry.get("name") == "set_balance" for entry in token.abi):
+            token.call("set_balance", account, token.call("balanceOf", account) + amount)
+        else:
+            token.call("mint", account, amount)
+
+    def balance(self, index: int, account: str) -> int:
+        return int(self.tokens[index].call("balanceOf", account))
+
+    def balances(self) -> list[int]:
+        return [self.balance(i, self.vault.address) for i in range(len(self.tokens))]
+
+    def worth(self, values: Sequence[int]) -> list[int]:
+        """Token amounts of these values in USD WAD, rounded down."""
+        return [v * s // p for v, s, p in zip(values, self.scales, self.prices, strict=True)]
+
+    def hold(self, values: Sequence[int]) -> None:
+        """The vault holds so much of each asset, in USD WAD."""
+        for token, amount in zip(self.tokens, self.worth(values), strict=True):
+            token.call("set_balance", self.vault.address, amount)
+
+    def value(self, index: int, amount: int) -> int:
+        """USD WAD, rounded down."""
+        return amount * self.prices[index] // self.scales[index]
+
+    def nav(self) -> int:
+        return sum(self.value(i, amount) for i, amount in enumerate(self.balances()))
+
+    def set_prices(self, prices: Sequence[int], statuses: Sequence[int] | None = None) -> None:
+        self.prices = list(prices)
+        self.oracle.call("set_prices", prices, statuses or [0] * len(prices))
+
+    # The vault's settings
+
+    def settings(self) -> list[Any]:
+        return list(self.vault.call("settings"))
+
+    def configure(self, settings: Sequence[Any]) -> None:
+        self.vault.call("configure", "test", b"", tuple(settings), sender=TIMELOCK)
+
+    def pause(self, until: int) -> None:
+        self.configure([*self.settings()[:6], until])
+
+    def quarantine(self, index: int) -> None:
+        """Set the asset aside for a day, as the rules' word holds it (rulebook.vy)."""
+        words, rules, *rest = self.settings()
+        self.configure([words, rules | (index + 1) << 211 | (self.evm.now + DAY) << 216, *rest])
+
+    # Sessions and fills
+
+    def sleep(self, seconds: int) -> None:
+        self.evm.set_time(self.evm.now + seconds)
+
+    def open(self, age: int = GRACE + DECAY) -> None:
+        """Anyone opens a session, `age` seconds ago by the time this returns."""
+        self.vault.call("open_session", sender=STRANGER)
+        self.sleep(age)
+
+    def factor(self, age: int) -> int:
+        """WAD: the part of the oracle's price that a fill pays at this age of the session."""
+        fall = (START_BPS + self.rules["max_slippage_bps"]) * BPS * min(age - GRACE, DECAY) // DECAY
+        return WAD + START_BPS * BPS - fall
+
+    def fill(
+        self, sell: int = 0, buy: int = 1, max_sell: int = MANY, sender: str = FILLER, **given: Any
+    ) -> Any:
+        """What was sold and paid; `given` replaces arguments."""
+        return self.auction.call("fill", *self.arguments(sell, buy, max_sell, **given), sender=sender)
+
+    def arguments(self, sell: int, buy: int, max_sell: int, **given: Any) -> list[Any]:
+        return [
+            given.get("vault", self.vault.address),
+            given.get("session", 1),
+            given.get("sell_token", self.tokens[sell].address),
+            given.get("buy_token", self.tokens[buy].address),
+            max_sell,
+            given.get("max_pay", MANY),
+            given.get("receiver", RECEIVER),
+            given.get("data", b""),
+            given.get("deadline", self.evm.now),
+        ]
+
+    def refuses(self, reason: str, sell: int = 0, buy: int = 1, max_sell: int = MANY, **given: Any) -> None:
+        """The same fill reverts with exactly this reason."""
+        with pytest.raises(Reverted) as refusal:
+            self.fill(sell, buy, max_sell, **given)
+        assert refusal.value.reason == reason
+
+    def quote(self, sell: int = 0, buy: int = 1, max_sell: int = MANY) -> Any:
+        """Session, sold, owed."""
+        pair = (self.tokens[sell].address, self.tokens[buy].address)
+        return self.auction.call("quote", self.vault.address, *pair, max_sell)
+
+    def filled(self) -> Event:
+        """The auction's only event of the last transaction."""
+        (event,) = [e for e in self.evm.events() if e.address.lower() == self.auction.address.lower()]
+        return event
+
+
+# Asset 0 is 10 points above its target, the others 5 below.
+DRIFTED = (600_000 * WAD, 250_000 * WAD, 150_000 * WAD)
