@@ -1,0 +1,172 @@
+"""A vault with a teller for each asset, and the teller's sums in Python.
+
+Three assets of 6, 8 and 18 decimals at 1, 50,000 and 2,000 USD, on target at 50, 30 and 20 %, a million USD in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.evm import Contract, Function, Reverted
+from tests.support.world import ALICE, BOB, DAY, MANY, OWNER, WAD, World
+
+FLOOR, SURCHARGE = 50, 120  # bps
+HOUR = 3_600
+BURN = 6 * HOUR
+CASH, COIN, STOCK = range(3)
+USD = (10**6, 2_000, 5 * 10**14)  # of each token for one USD
+MAX = 2**256 - 1
+MAX_SUPPLY = 2**112 - 1
+WHOLE = (10_000, 10_000)  # flow limit: the whole supply, each day
+
+
+class Desk:
+    """The world, and one teller for each asset."""
+
+    def __init__(
+        self,
+        floor: int = FLOOR,
+        surcharge: int = SURCHARGE,
+        limit: tuple[int, int] = WHOLE,
+        burn: int = BURN,
+        **world: Any,
+    ) -> None:
+        self.world = World(**world)
+        self.evm = self.world.evm
+        self.vault = self.world.vault
+        self.tellers = [
+            self.add_teller(i, floor, surcharge, limit, burn) for i in range(len(self.world.tokens))
+        ]
+        for account in (ALICE, BOB):
+            self.fund(account)
+
+    def add_teller(
+        self,
+        index: int,
+        floor: int = FLOOR,
+        surcharge: int = SURCHARGE,
+        limit: tuple[int, int] = WHOLE,
+        burn: int = BURN,
+    ) -> Contract:
+        token = self.world.tokens[index]
+        self.world.delayed("add_teller", token.address, floor, surcharge, burn, *limit, True)
+        (added,) = self.evm.events("TellerAdded")
+        return self.world.at("Teller", added.fields["teller"])
+
+    def fund(self, account: str) -> None:
+        """Far more of each token than the vault has, and every teller and the vault may take it."""
+        for token in self.world.tokens:
+            token.call("set_balance", account, 10**40)
+            for spender in (*self.tellers, self.vault):
+                token.call("approve", spender.address, MANY, sender=account)
+
+    def call(self, name: str, *args: Any, sender: str = ALICE, teller: int = CASH) -> Any:
+        """Of the overloads, the one with as many arguments."""
+        return call(self.tellers[teller], name, *args, sender=sender)
+
+    def refuses(self, reason: str, name: str, *args: Any, sender: str = ALICE, teller: int = CASH) -> None:
+        """The call reverts with exactly this reason."""
+        try:
+            self.call(name, *args, sender=sender, teller=teller)
+        except Reverted as error:
+            assert error.reason == reason
+        else:
+            raise AssertionError(f"no revert: {reason}")
+
+    def shares(self, account: str = ALICE) -> int:
+        return int(self.vault.call("balanceOf", account))
+
+    def locked(self, teller: int = CASH) -> int:
+        return int(self.call("locked_fees", teller=teller)[0])
+
+    def state(self, teller: int = CASH) -> State:
+        """What the teller prices by, read through other doors."""
+        prices, balances = self.world.prices, self.world.balances()
+        values = [q * p // 10**d for q, p, d in zip(balances, prices, self.world.decimals, strict=True)]
+        targets = [row[2] for row in self.vault.call("basket")]
+        due = self.shares(self.tellers[teller].address) - self.locked(teller)
+        floor, surcharge, _ = self.call("fees", teller=teller)
+        return State(
+            nav=sum(values),
+            supply=self.vault.call("totalSupply") - due,
+            held=values[teller],
+            target=targets[teller] * 10**14,
+            price=prices[teller],
+            scale=10 ** self.world.decimals[teller],
+            floor=floor,
+            surcharge=surcharge,
+        )
+
+    def hold(self, usd: Sequence[int]) -> None:
+        """The vault holds assets worth so many thousand USD."""
+        self.world.set_balances([1_000 * value * unit for value, unit in zip(usd, USD, strict=True)])
+
+
+def call(contract: Contract, name: str, *args: Any, sender: str = ALICE) -> Any:
+    """Of the overloads, the one with as many arguments."""
+    abi = [e for e in contract.abi if e.get("name") == name and len(e["inputs"]) == len(args)]
+    return Contract(contract.evm, contract.address, abi).call(name, *args, sender=sender)
+
+
+@dataclass(frozen=True)
+class State:
+    """The vault before a flow and the fees; what docs/spec.md says of a flow, in whole numbers."""
+
+    nav: int
+    supply: int
+    held: int
+    target: int
+    price: int
+    scale: int
+    floor: int
+    surcharge: int
+
+    def fee(self, value: int, gap: int) -> int:
+        return up(self.floor * value + self.surcharge * max(0, value - gap), 10_000)
+
+    def gap_in(self) -> int:
+        return max(0, self.target * self.nav - self.held * WAD) // (WAD - self.target)
+
+    def gap_out(self) -> int:
+        return max(0, self.held * WAD - self.target * self.nav) // (WAD - self.target)
+
+    def deposit(self, assets: int) -> tuple[int, int]:
+        """Shares for the depositor and as the fee."""
+        value = assets * self.price // self.scale
+        fee = self.fee(value, self.gap_in())
+        return (value - fee) * self.supply // self.nav, fee * self.supply // self.nav
+
+    def mint(self, shares: int) -> int:
+        """The fewest assets whose value, less its fee, buys the shares: by search, not by formula."""
+        net = up(shares * self.nav, self.supply)
+        value = least(lambda v: v - self.fee(v, self.gap_in()) >= net, net, 2 * net + 10)
+        return up(value * self.scale, self.price)
+
+    def withdraw(self, assets: int) -> tuple[int, int]:
+        """Shares to burn, and those of them that are the fee."""
+        value = up(assets * self.price, self.scale)
+        fee = self.fee(value, self.gap_out())
+        return up((value + fee) * self.supply, self.nav), fee * self.supply // self.nav
+
+    def redeem(self, shares: int) -> int:
+        """The most assets whose value and fee the shares cover: by search, not by formula."""
+        worth = shares * self.nav // self.supply
+        value = least(lambda v: v + self.fee(v, self.gap_out()) > worth, 0, worth + 1) - 1
+        return value * self.scale // self.price
+
+
+def up(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def least(holds: Any, low: int, high: int) -> int:
+    """The least number in [low, high] of which `holds`, when it holds of all above."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+__all__ = ["ALICE", "BOB", "DAY", "OWNER", "WAD", "Desk", "Reverted", "State", "call", "up", "Function"]
