@@ -2,14 +2,16 @@
 
 import pytest
 
-from tests.unit.stage import Stage, create
+from tests.unit.stage import Stage
 
 
-@pytest.fixture(scope="module")
-def stage(Vault, accounts) -> Stage:
-    return create(Vault._project, accounts)
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
 
 
 @pytest.fixture(autouse=True)
-def isolation(fn_isolation):
-    """Each test starts from the module's state."""
+def isolation(request):
+    """Under brownie each test starts from the module's state; on the in-process chain it makes its own."""
+    if request.config.pluginmanager.hasplugin("pytest-brownie"):
+        request.getfixturevalue("fn_isolation")
