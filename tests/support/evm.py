@@ -1,6 +1,9 @@
 """An in-process chain for tests: deploy artifacts, call them by name, read revert reasons, set the time.
 
 pyrevm keeps every touched account in memory, so a long test makes a new `Evm` from time to time.
+
+EVENKEEL_CONTRACTS=<path>/contracts takes the contracts from a copy, with a copy of interfaces/ beside it: a test must
+fail when a rule is broken there.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from eth_abi import decode, encode
 from eth_utils import keccak
 from eth_utils.abi import collapse_if_tuple
 
+from scripts import build_artifacts
 from scripts.build_artifacts import compile_contract, source_hash
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTRACTS = Path(os.environ.get("EVENKEEL_CONTRACTS", ROOT / "contracts")).resolve()
+build_artifacts.ROOT = CONTRACTS.parent  # where imports are looked up
 ARTIFACTS = ROOT / "offchain" / "chain" / "artifacts"
 COMPILED = ROOT / "build" / "compiled"
 UNISWAP = ROOT / "node_modules" / "@uniswap"
@@ -40,7 +46,7 @@ class Reverted(Exception):
 @cache
 def artifact(name: str, evm_version: str = "paris") -> dict[str, Any]:
     """A contract of this project: the committed artifact while it is fresh, else compiled (and kept in build/)."""
-    source = next(ROOT.glob(f"contracts/**/{name}.vy"))
+    source = next(CONTRACTS.glob(f"**/{name}.vy"))
     digest = source_hash(source)
     committed = ARTIFACTS / f"{name}.json"
     if evm_version == "paris" and committed.exists():
@@ -158,6 +164,10 @@ class Evm:
     def at(self, address: str, compiled: dict[str, Any]) -> Contract:
         """A contract that is already there."""
         return Contract(self, address, compiled["abi"])
+
+    def code(self, address: str) -> bytes:
+        """The code at an address, without the 33 zeros that pyrevm pads it with."""
+        return bytes(self._evm.get_code(address))[:-33]
 
     def call(self, sender: str, to: str, data: bytes) -> bytes:
         """Raw output of a transaction; Reverted when it fails."""
