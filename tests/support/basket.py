@@ -7,10 +7,8 @@ from typing import Any
 
 from tests.support.evm import DEPLOYER, Contract, Evm, artifact
 from tests.support.venue import MAX, send
+from tests.support.world import DELAY, FEE_RECIPIENT, GUARDIAN, KEEPER, OWNER, STRATEGIST, asset
 
-WAD = 10**18
-DAY = 86_400
-OWNER, GUARDIAN, STRATEGIST, KEEPER, FEE_RECIPIENT = ("0x" + f"{n:02x}" * 20 for n in range(0xA1, 0xA6))
 DEAD = "0x000000000000000000000000000000000000dead"
 RULES = {
     "mode": 1,  # THRESHOLD
@@ -45,34 +43,34 @@ class Basket:
     salt: bytes = bytes(32)
     oracle: Contract = field(init=False)
     implementation: Contract = field(init=False)
+    timelock: Contract = field(init=False)
     factory: Contract = field(init=False)
     vault: Contract = field(init=False)
 
     def __post_init__(self) -> None:
-        rule_book = self.evm.deploy(artifact("RuleBook"))
-        self.oracle = self.evm.deploy(artifact("ScriptedOracle"))
-        self.implementation = self.evm.deploy(artifact("Vault"), rule_book.address)
-        self.factory = self.evm.deploy(
-            artifact("VaultFactory"), self.implementation.address, rule_book.address
-        )
+        self.oracle = self.evm.deploy(artifact("WeirdOracle"))
+        rule_book = self.evm.deploy(artifact("RuleBook")).address
+        self.timelock = self.evm.deploy(artifact("Timelock"), rule_book, rule_book)  # no tellers here
+        self.implementation = self.evm.deploy(artifact("Vault"), rule_book, self.timelock.address)
+        self.factory = self.evm.deploy(artifact("VaultFactory"), self.implementation.address, rule_book)
         self.oracle.call("set_prices", self.prices, [0] * len(self.tokens))
 
     def config(self) -> tuple[Any, ...]:
         """Equal targets; the first takes what division leaves."""
         count = len(self.tokens)
         targets = [10_000 - (count - 1) * (10_000 // count)] + [10_000 // count] * (count - 1)
-        assets = [
-            (token.address, 0, target, 500, 2_500, 0, 10_000, 25)
-            for token, target in zip(self.tokens, targets, strict=True)
-        ]
-        roles = (OWNER, GUARDIAN, STRATEGIST, KEEPER)
+        assets = [asset(token.address, bps) for token, bps in zip(self.tokens, targets, strict=True)]
         return (
             "Basket",
             "BSK",
             assets,
             tuple(RULES.values()),
             self.oracle.address,
-            *roles,
+            OWNER,
+            DELAY,
+            GUARDIAN,
+            STRATEGIST,
+            [KEEPER],
             self.fee_bps,
             FEE_RECIPIENT,
         )

@@ -1,9 +1,10 @@
 import pytest
 from eth_account import Account
 
-from tests.support.basket import WAD, Basket, units_of
+from tests.support.basket import Basket, units_of
 from tests.support.evm import Evm, artifact
 from tests.support.venue import v2_pair, v3_pool
+from tests.support.world import WAD
 
 LIQUIDITY = 10**24
 SILENT, ZERO_FIRST = 1, 256  # WeirdToken

@@ -3,9 +3,10 @@
 import pytest
 
 from offchain.planner.payload import Call, encode
-from tests.support.basket import WAD, units_of
+from tests.support.basket import units_of
 from tests.support.evm import Reverted, artifact
 from tests.support.venue import FOREVER, MAX, call_data, send
+from tests.support.world import WAD
 
 HOOK = 2_048
 

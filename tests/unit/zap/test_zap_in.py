@@ -1,9 +1,10 @@
 import pytest
 
 from offchain.planner.payload import SwapV2, SwapV3, Sweep, encode
-from tests.support.basket import WAD, Basket, units_of
+from tests.support.basket import Basket, units_of
 from tests.support.evm import Reverted, artifact
 from tests.support.venue import FOREVER, V2_FEE_BPS, call_data, is_token0, send
+from tests.support.world import WAD
 
 SILENT, FALSE_ON_FAILURE, FEE, ZERO_FIRST, PAUSED, APPROVE_FALSE = 1, 2, 32, 256, 512, 65_536
 NOBODY = "0x" + "00" * 20

@@ -1,9 +1,10 @@
 import pytest
 
 from offchain.planner.payload import SwapV2, SwapV3, encode
-from tests.support.basket import WAD, units_of
+from tests.support.basket import units_of
 from tests.support.evm import Reverted
 from tests.support.venue import FOREVER, V2_FEE_BPS, is_token0, send
+from tests.support.world import WAD
 
 AMOUNT = 6 * WAD
 NO_SIGNATURE = (27, bytes(32), bytes(32))

@@ -1,9 +1,10 @@
 import pytest
 
 from offchain.planner.payload import SwapV2, SwapV3, Sweep, encode
-from tests.support.basket import WAD, Basket, units_of
+from tests.support.basket import Basket, units_of
 from tests.support.evm import DEPLOYER, Reverted, artifact
 from tests.support.venue import FOREVER, V2_FEE_BPS, call_data, is_token0
+from tests.support.world import WAD
 
 SHARES = 20 * WAD  # 10 cash and 20 stock
 FEE, BURNS_GAS, BALANCE_REVERTS = 32, 1_024, 4_096

@@ -1,8 +1,9 @@
 import pytest
 
-from tests.support.basket import WAD, units_of
+from tests.support.basket import units_of
 from tests.support.evm import DEPLOYER, Reverted
 from tests.support.venue import FOREVER
+from tests.support.world import WAD
 
 SHARES = 20 * WAD  # 10 cash and 20 stock
 NO_SIGNATURE = (27, bytes(32), bytes(32))
