@@ -107,7 +107,7 @@ def test_of_a_token1_goes_the_other_way():
 
 
 def test_is_capped_far_above_any_feed():
-    desk, asset, pool, dollar = scripted(24, 2, True, 2**128 - 1)
+    desk, asset, pool, _ = scripted(24, 2, True, 2**128 - 1)
     pool.call("set_response", observed(0, LAST_TICK * WINDOW))
     assert desk.oracle.call("second_price", asset) == (True, CAP)
     assert desk.status(asset) == DEVIATES

@@ -119,8 +119,14 @@ def test_reverts_on_a_pool_of_other_tokens(priced, token, quote, tokens):
 
 @pytest.mark.parametrize(
     ("asset_decimals", "quote_decimals", "reason"),
-    [(1, 6, "bad decimals"), (25, 6, "bad decimals"), (6, 1, "bad decimals"), (6, 25, "bad decimals")]
-    + [(2, 24, None), (24, 2, None)],
+    [
+        (1, 6, "bad decimals"),
+        (25, 6, "bad decimals"),
+        (6, 1, "bad decimals"),
+        (6, 25, "bad decimals"),
+        (2, 24, None),
+        (24, 2, None),
+    ],
 )
 def test_needs_2_to_24_decimals(priced, feed, asset_decimals, quote_decimals, reason):
     asset, quote = priced.token(asset_decimals).address, priced.token(quote_decimals).address
