@@ -1,71 +1,49 @@
 import pytest
-from brownie import ZERO_ADDRESS, reverts
 
-FOREVER = 2**256 - 1
-
-
-def test_moves_shares(vault, shares, depositor, receiver):
-    supply = vault.totalSupply()
-    tx = vault.transfer(receiver, 40, {"from": depositor})
-    assert tx.return_value is True
-    assert (vault.balanceOf(depositor), vault.balanceOf(receiver)) == (shares - 40, 40)
-    assert vault.totalSupply() == supply
-    assert [list(log.values()) for log in tx.events["Transfer"]] == [[depositor, receiver, 40]]
+from tests.support.world import ALICE, BOB, GUARDIAN, STRANGER, ZERO, World, reverts
+from tests.unit.vault.support import SHARES, SUPPLY, transfers
 
 
-def test_to_oneself_changes_nothing(vault, shares, depositor):
-    vault.transfer(depositor, shares, {"from": depositor})
-    assert vault.balanceOf(depositor) == shares
+def transfer(world: World, receiver: str, amount: int, sender: str = ALICE) -> bool:
+    return bool(world.vault.call("transfer", receiver, amount, sender=sender))
 
 
-def test_of_nothing_is_allowed(vault, stranger, receiver):
-    tx = vault.transfer(receiver, 0, {"from": stranger})
-    assert [list(log.values()) for log in tx.events["Transfer"]] == [[stranger, receiver, 0]]
+def test_moves_shares(world: World) -> None:
+    assert transfer(world, BOB, 40) is True
+    assert transfers(world.evm, world.vault) == [(ALICE, BOB, 40)]
+    assert [world.vault.call("balanceOf", who) for who in (ALICE, BOB)] == [SHARES - 40, 40]
+    assert world.vault.call("totalSupply") == SUPPLY + SHARES
 
 
-def test_of_more_than_held_reverts(vault, shares, depositor, receiver):
+def test_to_oneself_changes_nothing(world: World) -> None:
+    transfer(world, ALICE, SHARES)
+    assert world.vault.call("balanceOf", ALICE) == SHARES
+
+
+def test_of_nothing_is_allowed(world: World) -> None:
+    transfer(world, BOB, 0, sender=STRANGER)
+    assert transfers(world.evm, world.vault) == [(STRANGER, BOB, 0)]
+
+
+def test_of_more_than_held_reverts(world: World) -> None:
     with reverts("balance too low"):
-        vault.transfer(receiver, shares + 1, {"from": depositor})
-    vault.transfer(receiver, shares, {"from": depositor})
+        transfer(world, BOB, SHARES + 1)
+    transfer(world, BOB, SHARES)
 
 
-def test_to_nobody_or_the_vault_reverts(vault, shares, depositor):
-    for receiver in (ZERO_ADDRESS, vault):
+@pytest.mark.parametrize("amount", [0, 1])
+def test_to_nobody_or_the_vault_reverts(world: World, amount: int) -> None:
+    for receiver in (ZERO, world.vault.address):
         with reverts("receiver not allowed"):
-            vault.transfer(receiver, 1, {"from": depositor})
+            transfer(world, receiver, amount)
 
 
-def test_approve_sets_the_allowance(vault, depositor, stranger):
-    tx = vault.approve(stranger, 5, {"from": depositor})
-    assert tx.return_value is True
-    assert vault.allowance(depositor, stranger) == 5
-    assert [list(log.values()) for log in tx.events["Approval"]] == [[depositor, stranger, 5]]
-    vault.approve(stranger, 3, {"from": depositor})
-    assert vault.allowance(depositor, stranger) == 3
+def test_goes_on_while_paused(world: World) -> None:
+    world.at_once("pause", sender=GUARDIAN)
+    assert transfer(world, BOB, 1)
 
 
-def test_transfer_from_moves_and_spends(vault, shares, depositor, receiver, stranger):
-    vault.approve(stranger, 10, {"from": depositor})
-    tx = vault.transferFrom(depositor, receiver, 4, {"from": stranger})
-    assert tx.return_value is True
-    assert vault.balanceOf(receiver) == 4
-    assert vault.allowance(depositor, stranger) == 6
-    assert [list(log.values()) for log in tx.events["Transfer"]] == [[depositor, receiver, 4]]
-
-
-def test_transfer_from_does_not_spend_an_infinite_allowance(vault, shares, depositor, receiver, stranger):
-    vault.approve(stranger, FOREVER, {"from": depositor})
-    vault.transferFrom(depositor, receiver, 4, {"from": stranger})
-    assert vault.allowance(depositor, stranger) == FOREVER
-
-
-@pytest.mark.parametrize("caller", ["stranger", "owner", "keeper", "depositor"])
-def test_transfer_from_without_allowance_reverts(vault, shares, depositor, receiver, caller, request):
-    with reverts("allowance too low"):
-        vault.transferFrom(depositor, receiver, 1, {"from": request.getfixturevalue(caller)})
-
-
-def test_transfer_from_beyond_the_balance_reverts(vault, shares, depositor, receiver, stranger):
-    vault.approve(stranger, FOREVER, {"from": depositor})
-    with reverts("balance too low"):
-        vault.transferFrom(depositor, receiver, shares + 1, {"from": stranger})
+def test_is_no_flow(world: World) -> None:
+    before = world.vault.call("flow_sequence"), world.head()
+    transfer(world, BOB, 1)
+    assert (world.vault.call("flow_sequence"), world.head()) == before
