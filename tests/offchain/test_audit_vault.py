@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eth_abi.abi import decode
 from eth_utils.abi import collapse_if_tuple
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -12,19 +13,26 @@ from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from offchain.audit import verify_vault
-from offchain.chain.contracts import load_artifact
 from offchain.chain.errors import ChainError
 from offchain.policy import DAY
-from tests.support.evm import DEPLOYER, Contract, Evm, Reverted
+from tests.support.evm import DEPLOYER, Evm, Reverted, artifact
+from tests.support.world import (
+    ALICE,
+    BOB,
+    FEE_RECIPIENT,
+    GUARDIAN,
+    KEEPER,
+    OWNER,
+    RULES,
+    STRANGER,
+    STRATEGIST,
+    World,
+    asset,
+)
 
 NOW = 1_700_000_000
-KEEPER = "0x" + "22" * 20
-GUARDIAN = "0x" + "33" * 20
-RECIPIENT = "0x" + "44" * 20
-ZERO = "0x" + "00" * 20
 UNIT = 10**18
 CHAIN_ID = 1  # pyrevm's
-RULES = (2, 1, 1, NOW, 2 * DAY, DAY, 120, 200, 400, 50, 1_000, 100)  # EITHER, monthly
 
 
 class RecordingEvm(Evm):
@@ -99,68 +107,48 @@ class EvmProvider(BaseProvider):
         return {"number": number, "hash": block_hash(number), "timestamp": self.evm.now}
 
 
-class Market:
+class Market(World):
     """A vault made by the factory, two assets at 1 USD, with every kind of audit entry in its history."""
 
     def __init__(self) -> None:
-        self.evm = RecordingEvm()
-        self.tokens = [self.evm.deploy(load_artifact("TestToken"), f"T{i}", f"T{i}", 18) for i in range(2)]
-        self.feeds = [self.evm.deploy(load_artifact("TestFeed"), 8, "USD", 10**8) for _ in range(2)]
-        self.oracle = self.evm.deploy(load_artifact("PriceOracle"))
-        for token, feed in zip(self.tokens, self.feeds, strict=True):
-            self.oracle.call("set_feed", token.address, feed.address, 30 * DAY, 1, 10**24)
-        book = self.evm.deploy(load_artifact("RuleBook"))
-        self.implementation = self.evm.deploy(load_artifact("Vault"), book.address)
-        factory = self.evm.deploy(load_artifact("VaultFactory"), self.implementation.address, book.address)
-        self.executor = self.evm.deploy(load_artifact("BadExecutor"))
-        for token in self.tokens:
-            for holder in (DEPLOYER, self.executor.address):
-                token.call("mint", holder, 10**6 * UNIT)
-            token.call("approve", factory.address, 2**256 - 1)
-        assets = [(token.address, 0, 5_000, 500, 2_500, 1_000, 9_000, 50) for token in self.tokens]
-        config = (
-            "Balanced",
-            "BAL",
-            assets,
-            RULES,
-            self.oracle.address,
-            DEPLOYER,
-            GUARDIAN,
-            ZERO,
-            KEEPER,
-            50,
-            RECIPIENT,
-        )
-        address = factory.call("create_vault", config, [1_000 * UNIT] * 2, b"\0" * 32)
-        self.vault: Contract = self.evm.at(address, load_artifact("Vault"))
+        super().__init__((5_000, 5_000), (18,), (1,), seed_usd=2_000, fee_bps=50, evm=RecordingEvm(NOW))
         self.provider = EvmProvider(self.evm)
         self.web3 = Web3(self.provider, middleware=[])
 
     def live(self) -> None:
-        """Flows, a rebalance, rule changes, a session opened without a trade."""
-        for token in self.tokens:
-            token.call("approve", self.vault.address, 2**256 - 1)
-        self.vault.call("mint_in_kind", 500 * UNIT, [500 * UNIT] * 2, KEEPER)
-        self.reprice(13 * 10**7)
-        self.rebalance()
-        self.vault.call("set_targets", [4_900, 5_100])
-        self.vault.call("redeem_in_kind", 100 * UNIT, KEEPER, KEEPER, [0, 0], 0, sender=KEEPER)
-        self.vault.call("pause", sender=GUARDIAN)
-        self.vault.call("unpause")
-        self.evm.set_time(self.evm.now + 31 * DAY)
-        self.reprice(13 * 10**7)
-        self.vault.call("open_session")
+        """Flows in kind and priced, a rebalance, changes of all sorts, a session opened without a trade."""
+        self.mint(ALICE, 500 * UNIT)
+        self.delayed("add_teller", self.tokens[1].address, 50, 120, DAY, 1_000, 100, False)
+        teller = self.at("Teller", self.evm.events("TellerAdded")[0].fields["teller"])
+        self.give(BOB, [0, 20 * UNIT])
+        self.tokens[1].call("approve", teller.address, 20 * UNIT, sender=BOB)
+        shares = teller.call("deposit", 20 * UNIT, BOB, sender=BOB)
+        teller.call("redeem", shares // 2, BOB, BOB, sender=BOB)
+        self.set_price(0, 13 * UNIT // 10)
+        self.trade()
+        self.at_once("set_targets", [4_900, 5_100])
+        self.redeem(ALICE, 100 * UNIT)
+        self.at_once("quarantine", self.tokens[0].address, sender=GUARDIAN)
+        self.at_once("end_quarantine", sender=GUARDIAN)
+        self.at_once("pause", sender=GUARDIAN)
+        self.delayed("unpause")
+        self.sleep(29 * DAY)
+        self.refresh()
+        self.vault.call("open_session", sender=STRANGER)
 
-    def reprice(self, answer: int) -> None:
-        self.feeds[0].call("set_answer", answer)
-        self.feeds[1].call("set_answer", 10**8)
+    def trade(self) -> None:
+        """100 of the first token for as much value of the second."""
+        first, second, *others = self.balances()
+        self.rebalance([first - 100 * UNIT, second + 100 * self.prices[0], *others])
 
-    def rebalance(self) -> None:
-        sold, price = 100 * UNIT, 13
-        self.executor.call("set_payout", [self.tokens[1].address], [sold * price // 10])
-        session = self.vault.call("session")[0] + 1
-        arguments = ([sold, 0], self.executor.address, b"payload", keccak(b"why"), session, self.evm.now)
-        self.vault.call("rebalance", *arguments, sender=KEEPER)
+    def third(self) -> str:
+        """Another token at 1 USD that the oracle knows; its address."""
+        token, feed = self.make_token(18), self.deploy("TestFeed", 18, "USD", UNIT)
+        self.oracle.call("set_feed", token.address, feed.address, 30 * DAY, 1, 2**128 - 1)
+        self.tokens.append(token)
+        self.feeds.append(feed)
+        self.prices.append(UNIT)
+        return token.address
 
     def entry(self, event: str) -> dict[str, Any]:
         """The last log of the vault with this event's topic."""
@@ -169,7 +157,7 @@ class Market:
 
 def topic_of(contract: str, event: str) -> HexBytes:
     """The topic that the ABI gives to readers."""
-    abi = next(e for e in load_artifact(contract)["abi"] if e["type"] == "event" and e["name"] == event)
+    abi = next(e for e in artifact(contract)["abi"] if e["type"] == "event" and e["name"] == event)
     return HexBytes(keccak(text=f"{event}({','.join(collapse_if_tuple(item) for item in abi['inputs'])})"))
 
 
@@ -185,15 +173,16 @@ def test_verify_vault_finds_an_honest_history_equal(market: Market) -> None:
     assert report.first_break is None
     assert report.ok
     assert report.head_recomputed == report.head_stored == "0x" + market.vault.call("head").hex()
-    assert report.entries == 6  # Created, Rebalanced, set_targets, pause, unpause, SessionOpened
+    # Created, set_teller, Rebalanced, set_targets, quarantine twice, pause twice, SessionOpened
+    assert report.entries == 9
 
 
 def test_verify_vault_follows_every_entry() -> None:
     """I7: equal after each transaction, not only at the end."""
     market = Market()
     assert verify_vault(market.web3, market.vault.address).ok
-    market.reprice(13 * 10**7)
-    market.rebalance()
+    market.set_price(0, 13 * UNIT // 10)
+    market.trade()
     report = verify_vault(market.web3, market.vault.address)
     assert (report.ok, report.entries) == (True, 2)
 
@@ -241,33 +230,77 @@ def test_verify_vault_refuses_a_vault_that_is_not_a_proxy(market: Market) -> Non
 
 def test_verify_vault_refuses_what_is_not_a_vault(market: Market) -> None:
     with pytest.raises(ChainError, match="is not a vault"):
-        verify_vault(market.web3, RECIPIENT)
+        verify_vault(market.web3, STRANGER)
 
 
-def test_every_setter_extends_the_head(market: Market) -> None:
-    calls: list[tuple[str, tuple[Any, ...]]] = [
-        ("set_bands", ([400, 500], [2_000, 2_500])),
-        ("set_limits", ([2_000, 2_000], [8_000, 8_000])),
-        ("set_rules", ((*RULES[:9], 40, *RULES[10:]),)),
-        ("set_fee", (20, KEEPER)),
-        ("set_oracle", (market.oracle.address,)),
-        ("set_role", (RECIPIENT, 3)),
-        ("drop_role", (RECIPIENT,)),
-        ("transfer_ownership", (DEPLOYER,)),
-        ("accept_ownership", ()),
-    ]
+AT_ONCE: list[tuple[str, Callable[[Market], tuple[Any, ...]], str, str]] = [
+    # function of the Timelock, its arguments but the vault, who calls, name in the audit chain
+    ("set_targets", lambda m: ([4_800, 5_200],), STRATEGIST, "set_targets"),
+    ("set_rules", lambda m: (tuple((RULES | {"max_slippage_bps": 110}).values()),), OWNER, "set_rules"),
+    ("set_fee", lambda m: (20, FEE_RECIPIENT), OWNER, "set_fee"),
+    ("drop_role", lambda m: (KEEPER,), GUARDIAN, "set_role"),
+]
+DELAYED: list[tuple[str, Callable[[Market], tuple[Any, ...]], str]] = [
+    ("set_bands", lambda m: ([400, 500], [2_000, 2_500]), "set_bands"),
+    ("set_limits", lambda m: ([2_000, 2_000], [8_000, 8_000]), "set_limits"),
+    ("set_rules", lambda m: (tuple((RULES | {"tolerance_bps": 40}).values()),), "set_rules"),
+    ("set_fee", lambda m: (60, ALICE), "set_fee"),
+    ("set_oracle", lambda m: (m.oracle.address,), "set_oracle"),
+    ("set_role", lambda m: (BOB, 3), "set_role"),
+    ("add_asset", lambda m: (asset(m.third(), 0),), "add_asset"),
+    ("add_teller", lambda m: (m.tokens[0].address, 50, 120, DAY, 1_000, 100, False), "set_teller"),
+]
+
+
+def test_every_change_at_once_extends_the_head(market: Market) -> None:
     before = verify_vault(market.web3, market.vault.address).entries
-    for done, (name, arguments) in enumerate(calls, start=1):
-        market.vault.call(name, *arguments)
+    for done, (name, arguments, sender, recorded) in enumerate(AT_ONCE, start=1):
+        market.at_once(name, *arguments(market), sender=sender)
         report = verify_vault(market.web3, market.vault.address)
         assert (report.ok, report.entries) == (True, before + done), name
+        assert last_rule(market) == recorded
+
+
+def test_every_delayed_change_extends_the_head(market: Market) -> None:
+    before = verify_vault(market.web3, market.vault.address).entries
+    for done, (name, arguments, recorded) in enumerate(DELAYED, start=1):
+        market.delayed(name, *arguments(market))
+        report = verify_vault(market.web3, market.vault.address)
+        assert (report.ok, report.entries) == (True, before + done), name
+        assert last_rule(market) == recorded
+
+
+def test_the_chain_goes_on_through_assets_that_come_and_go() -> None:
+    """Entries have as many prices and balances as the vault had assets then."""
+    market = Market()
+    market.delayed("add_asset", asset(market.third(), 0))
+    market.set_price(0, 13 * UNIT // 10)
+    market.trade()
+    sizes = [len(bytes(market.entry("Rebalanced")["data"]))]
+    market.delayed("remove_asset", market.tokens.pop().address)
+    market.sleep(DAY)
+    market.feeds.pop()
+    market.prices.pop()
+    market.set_price(0, 2 * UNIT)
+    market.trade()
+    sizes.append(len(bytes(market.entry("Rebalanced")["data"])))
+    assert sizes[0] - sizes[1] == 4 * 32  # prices, balances before and after, sells
+    report = verify_vault(market.web3, market.vault.address)
+    assert (report.ok, report.entries, last_rule(market)) == (True, 5, "remove_asset")
 
 
 def test_a_refused_call_leaves_the_head_as_it_was(market: Market) -> None:
     head = market.vault.call("head")
-    with pytest.raises(Reverted, match="not owner"):
-        market.vault.call("set_fee", 0, KEEPER, sender=KEEPER)
+    with pytest.raises(Reverted, match="not admin"):
+        market.at_once("set_fee", 0, FEE_RECIPIENT, sender=KEEPER)
+    with pytest.raises(Reverted, match="not timelock"):
+        market.vault.call("set_fee", 0, KEEPER, sender=OWNER)
     assert market.vault.call("head") == head
+
+
+def last_rule(market: Market) -> str:
+    data = bytes(market.entry("RuleChanged")["data"])
+    return str(decode(["bytes32", "uint256", "string", "uint256", "bytes"], data)[2])
 
 
 def test_config_hash_binds_what_the_vault_was_created_with(market: Market) -> None:

@@ -185,3 +185,44 @@ def test_the_plan_closes_the_session_in_the_mirror() -> None:
     )
     assert verdict.ok
     assert verdict.closed
+
+
+def test_an_asset_in_quarantine_is_neither_priced_nor_traded() -> None:
+    third = asset("0x" + "4" * 40)
+    base = snapshot()
+    shares = (4_000, 4_000, 2_000)
+    assets = tuple(
+        replace(a, target_bps=bps) for a, bps in zip((*base.state.assets, third), shares, strict=True)
+    )
+    seen = snapshot(
+        assets=assets,
+        balances=(40_000 * E18, 60_000 * E18, 10**30),
+        prices=(WAD, WAD, 0),
+        statuses=(0, 0, 5),
+        aside=2,
+        aside_until=NOW + 1,
+    )
+    decision = decide(seen, problem(seen))
+    assert decision.act
+    assert decision.plan is not None
+    assert decision.plan.sells[2] == 0
+    assert decision.plan.balances_after[2] == 10**30
+    assert json.loads(decision.record)["state"]["aside"] == "2"
+    over = replace(seen, state=replace(seen.state, aside_until=NOW))
+    assert decide(over, problem(over)).reason == "price not usable"
+
+
+def test_waits_while_the_hub_is_in_quarantine() -> None:
+    third = replace(asset("0x" + "4" * 40), target_bps=2_000)
+    base = snapshot()
+    seen = snapshot(
+        assets=(*(replace(a, target_bps=4_000) for a in base.state.assets), third),
+        balances=(40_000 * E18, 60_000 * E18, 20_000 * E18),
+        prices=(0, WAD, WAD),
+        statuses=(5, 0, 0),
+        aside=0,
+        aside_until=NOW + 1,
+    )
+    decision = decide(seen, problem(seen))
+    assert not decision.act
+    assert decision.reason.startswith("the hub is in quarantine")

@@ -8,7 +8,7 @@ import pytest
 
 from offchain import policy
 from offchain.planner import Pool, Problem, V2Pool, plan
-from offchain.policy import DAY, WAD, Asset, Mode, Rules, Session, VaultState
+from offchain.policy import DAY, NO_ASSET, WAD, Asset, Mode, Rules, Session, VaultState
 from tests.support.evm import DEPLOYER, Evm, artifact, uniswap_artifact
 
 KEEPER = "0x" + "ce" * 20
@@ -20,14 +20,17 @@ POOL_DOLLARS = 2_000_000
 
 @pytest.mark.parametrize(
     "dollars",
-    [(30_000, 40_000, 30_000), (10_000, 60_000, 30_000), (20_000, 60_000, 20_000), (0, 50_000, 50_000)],
+    [(30_000, 40_000, 30_000), (10_000, 60_000, 30_000), (20_000, 60_000, 20_000), (1, 50_000, 50_000)],
 )
-def test_the_chain_ends_where_the_plan_says(dollars: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("aside", [NO_ASSET, 1, 2])
+def test_the_chain_ends_where_the_plan_says(dollars: tuple[int, ...], aside: int) -> None:
+    """`aside`: this asset is in quarantine, and has no price."""
     evm = Evm()
     tokens = [evm.deploy(artifact("TestToken"), f"T{d}", f"T{d}", d) for d in DECIMALS]
     oracle, executor = evm.deploy(artifact("ScriptedOracle")), evm.deploy(artifact("Executor"))
     rule_book = evm.deploy(artifact("RuleBook"))
-    implementation = evm.deploy(artifact("Vault"), rule_book.address)
+    timelock = evm.deploy(artifact("Timelock"), rule_book.address, DEPLOYER)  # no tellers here
+    implementation = evm.deploy(artifact("Vault"), rule_book.address, timelock.address)
     factory = evm.deploy(artifact("VaultFactory"), implementation.address, rule_book.address)
     oracle.call("set_prices", PRICES, (0, 0, 0))
 
@@ -38,7 +41,7 @@ def test_the_chain_ends_where_the_plan_says(dollars: tuple[int, ...]) -> None:
     for token, amount in zip(tokens, amounts, strict=True):
         token.call("mint", DEPLOYER, amount + 10**30)
         token.call("approve", factory.address, amount)
-    roles = (oracle.address, DEPLOYER, DEPLOYER, DEPLOYER, KEEPER)
+    roles = (oracle.address, DEPLOYER, 2 * DAY, DEPLOYER, DEPLOYER, [KEEPER])
     config = ("Basket", "BSK", [astuple(a) for a in assets], astuple(rules), *roles, 0, DEPLOYER)
     vault = evm.at(factory.call("create_vault", config, amounts, bytes(32)), artifact("Vault"))
 
@@ -56,9 +59,15 @@ def test_the_chain_ends_where_the_plan_says(dollars: tuple[int, ...]) -> None:
     session = Session(slot=policy.calendar_slot(rules, evm.now))
     state = VaultState(assets, rules, session, amounts, PRICES, (0, 0, 0), WAD, evm.now)
     state = replace(state, vault=vault.address, oracle=oracle.address)
+    if aside != NO_ASSET:
+        timelock.call("quarantine", vault.address, tokens[aside].address, sender=DEPLOYER)
+        prices = tuple(0 if i == aside else p for i, p in enumerate(PRICES))
+        oracle.call("set_prices", prices, [5 * (i == aside) for i in range(3)])
+        _, state = policy.quarantine(replace(state, prices=prices), tokens[aside].address, evm.now)
     found = plan(Problem(state, tuple(pools), executor.address, tokens[0].address, evm.now))
     assert found.verdict is not None
     assert found.trades
+    assert aside == NO_ASSET or found.balances_after[aside] == amounts[aside]
     vault.call(
         "rebalance",
         found.sells,

@@ -171,3 +171,73 @@ def test_minting_and_redeeming_in_kind_never_profits(cash: int, stock: int, supp
 
 def test_a_skipped_asset_stays_behind() -> None:
     assert policy.redeem_amounts(state(500, 500), 100 * WAD, skip=0b01) == [0, WAD // 2]
+
+
+def three(**changes: object) -> VaultState:
+    """50, 30 and 20 % on target, 1,000 dollars, all at a dollar."""
+    assets = (asset("a", 5000), asset("b", 3000), asset("c", 2000))
+    made = state(0, 0, assets=assets, prices=(WAD,) * 3, statuses=(0,) * 3)
+    return replace(made, balances=(500 * WAD, 300 * WAD, 200 * WAD), **changes)  # type: ignore[arg-type]
+
+
+def test_a_quarantine_takes_the_asset_out_of_every_weight() -> None:
+    reason, vault = policy.quarantine(three(), "0x" + "B" * 40, NOW)
+    assert (reason, policy.aside(vault), vault.aside_until) == ("", 1, NOW + 14 * DAY)
+    assert policy.values(vault) == [500 * WAD, 0, 200 * WAD]
+    assert policy.targets(vault) == [5 * WAD // 7, 0, 2 * WAD // 7]
+    assert policy.bands(vault)[2] == min(500 * BPS_IN_WAD, 2500 * (2 * WAD // 7) // 10_000)
+    assert policy.clip_sells(replace(vault, balances=(WAD, 10**30, WAD)), (2**255,) * 3)[1] == 0
+    assert policy.usable(replace(vault, prices=(WAD, 0, WAD), statuses=(0, 5, 0)))
+    assert not policy.usable(replace(vault, statuses=(0, 0, 5)))
+
+
+def test_a_quarantine_ends_by_itself() -> None:
+    _, vault = policy.quarantine(three(), "0x" + "b" * 40, NOW)
+    end = NOW + 14 * DAY
+    dear = replace(vault, prices=(WAD, 0, WAD))
+    assert policy.next_session(dear, end - 1) == (1, "no trigger")
+    assert policy.next_session(dear, end) == (1, "price not usable")
+    assert policy.targets(replace(vault, time=end)) == [WAD // 2, 3 * WAD // 10, WAD // 5]
+
+
+def test_a_quarantine_is_followed_by_a_gap() -> None:
+    _, vault = policy.quarantine(three(), "0x" + "b" * 40, NOW)
+    assert policy.end_quarantine(three(), NOW) == ("no quarantine", three())
+    _, ended = policy.end_quarantine(vault, NOW + DAY)
+    assert policy.aside(ended) == policy.NO_ASSET
+    token = "0x" + "a" * 40
+    assert policy.quarantine(ended, token, NOW + 8 * DAY - 1)[0] == "too soon after the last"
+    assert policy.quarantine(ended, token, NOW + 8 * DAY)[0] == ""
+    assert policy.quarantine(ended, "0x" + "9" * 40, NOW + 8 * DAY)[0] == "not an asset"
+
+
+def test_targets_move_within_limits_and_speed() -> None:
+    vault = three(rules=replace(RULES, speed_capacity_bps=1000, speed_refill_bps_per_day=100))
+    reason, moved = policy.set_targets(vault, (4600, 3000, 2400), NOW)
+    assert (reason, moved.speed_used) == ("", 800 * BPS_IN_WAD)
+    assert [a.target_bps for a in moved.assets] == [4600, 3000, 2400]
+    assert policy.set_targets(moved, (4400, 3000, 2600), NOW)[0] == "targets move too fast"
+    assert policy.set_targets(moved, (4400, 3000, 2600), NOW + 2 * DAY)[0] == ""
+    assert policy.set_targets(vault, (5000, 3000, 2001), NOW)[0] == "targets do not sum to 100%"
+    limited = replace(vault, assets=(replace(vault.assets[0], max_target_bps=5000), *vault.assets[1:]))
+    assert policy.set_targets(limited, (5001, 2999, 2000), NOW)[0] == "target outside limits"
+
+
+@pytest.mark.parametrize(("changes", "slot"), [({"tolerance_bps": 9}, 1), ({"calendar_every": 2}, 6)])
+def test_new_rules_renumber_the_slots_only_with_new_terms(changes: dict[str, int], slot: int) -> None:
+    """Ten days after the anchor, slots of one day: the eleventh; of two: the sixth."""
+    vault = three(session=Session(slot=1))
+    reason, after = policy.set_rules(vault, replace(RULES, **changes), NOW)  # type: ignore[arg-type]
+    assert (reason, after.session.slot) == ("", slot)
+
+
+def test_new_rules_keep_what_the_budgets_hold() -> None:
+    vault = three(loss_used=3 * BPS_IN_WAD, session=Session(1, NOW - 2 * DAY, 0, 0, False))
+    rules = replace(RULES, loss_refill_bps_per_year=0, window_seconds=30 * DAY)
+    reason, after = policy.set_rules(vault, rules, NOW + DAY)
+    assert reason == ""
+    assert policy.loss_budget_used(after, NOW + YEAR) == 2 * BPS_IN_WAD
+    assert after.session.closed_at == NOW - DAY  # its window is over, whatever the new one
+    assert (
+        policy.set_rules(vault, replace(RULES, max_slippage_bps=29), NOW)[0] == "slippage below price errors"
+    )
