@@ -66,11 +66,13 @@ def enter(
     out_of_band: bool = False
     sends: DynArray[uint256, 16] = []
     for i: uint256 in range(len(words), bound=16):
-        target: uint256 = portfolio._share(words[i], whole, i == aside)
-        drift: uint256 = portfolio._drift(values[i] * WAD // nav, target)  # weight down
-        out_of_band = out_of_band or drift >= portfolio._band(words[i], target)
+        word: uint256 = words[i]
+        held: uint256 = values[i]
+        target: uint256 = portfolio._share(word, whole, i == aside)
+        drift: uint256 = portfolio._drift(held * WAD // nav, target)  # weight down
+        out_of_band = out_of_band or drift >= portfolio._band(word, target)
         if len(sells) > 0:
-            excess: uint256 = portfolio._excess(words[i], prices[i], nav, values[i], target)
+            excess: uint256 = portfolio._excess(word, prices[i], nav, held, target)
             sends.append(min(min(sells[i], balances[i]), excess))
 
     current: IVault.Session = packing._unpack_session(session)
@@ -148,10 +150,14 @@ def settle(
     nav_before: uint256 = 0
     nav_after: uint256 = 0
     for i: uint256 in range(len(words), bound=16):
-        values_before.append(portfolio._value(words[i], prices[i], balances_before[i]))
-        values_after.append(portfolio._value(words[i], prices[i], balances_after[i]))
-        nav_before += values_before[i]
-        nav_after += values_after[i]
+        price: uint256 = prices[i]
+        scale: uint256 = portfolio._scale(words[i])
+        before: uint256 = balances_before[i] * price // scale  # down
+        after: uint256 = balances_after[i] * price // scale  # down
+        values_before.append(before)
+        values_after.append(after)
+        nav_before += before
+        nav_after += after
     assert nav_after > 0, "no value"
 
     whole: uint256 = portfolio._whole(words, aside)
@@ -162,24 +168,29 @@ def settle(
     drift_after: uint256 = 0
     closes: bool = True
     for i: uint256 in range(len(words), bound=16):
-        target: uint256 = portfolio._share(words[i], whole, i == aside)
-        band: uint256 = portfolio._band(words[i], target)
+        word: uint256 = words[i]
+        before: uint256 = values_before[i]
+        after: uint256 = values_after[i]
+        target: uint256 = portfolio._share(word, whole, i == aside)
+        band: uint256 = portfolio._band(word, target)
         tolerance: uint256 = portfolio._tolerance(band, r.tolerance_bps)
-        weight_before: uint256 = values_before[i] * WAD // nav_before  # down
-        weight_after: uint256 = values_after[i] * WAD // nav_after  # down
+        weight_before: uint256 = before * WAD // nav_before  # down
+        weight_after: uint256 = after * WAD // nav_after  # down
         drift: uint256 = portfolio._drift(weight_after, target)
         drift_before += portfolio._drift(weight_before, target)
         drift_after += drift
         closes = closes and drift <= (tolerance if session.by_calendar else band // 2)
 
-        traded: uint256 = max(values_before[i], values_after[i]) - min(values_before[i], values_after[i])
-        at_risk += portfolio._price_error(words[i]) * traded
-        if balances_after[i] < balances_before[i]:
-            assert balances_before[i] - balances_after[i] <= sent[i], "balance fell by more than sent"
+        traded: uint256 = max(before, after) - min(before, after)
+        at_risk += portfolio._price_error(word) * traded
+        had: uint256 = balances_before[i]
+        has: uint256 = balances_after[i]
+        if has < had:
+            assert had - has <= sent[i], "balance fell by more than sent"
             assert weight_before > target, "asset not overweight"
             assert weight_after + tolerance + gain >= target, "sold past target"
             sold += traded
-        elif balances_after[i] > balances_before[i]:
+        elif has > had:
             assert weight_before < target, "asset not underweight"
             assert weight_after <= target + tolerance + gain, "bought past target"
 

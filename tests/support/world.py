@@ -14,7 +14,7 @@ import pytest
 from eth_abi import encode
 from eth_utils import keccak
 
-from tests.support.evm import ROOT, Contract, Evm, Function, Reverted, artifact
+from tests.support.evm import Contract, Evm, Function, Reverted, artifact
 
 WAD = 10**18
 DAY = 86_400
@@ -130,7 +130,7 @@ class World:
 
     def make_teller(self) -> Contract:
         """The implementation that the timelock's tellers share."""
-        return self.deploy("Teller") if (ROOT / "contracts/Teller.vy").exists() else self.rule_book
+        return self.deploy("Teller")
 
     def make_timelock(self) -> Contract:
         return self.deploy("Timelock", self.rule_book.address, self.teller_implementation.address)
