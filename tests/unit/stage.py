@@ -6,15 +6,13 @@ of it 2.5, tolerance 0.5. `usd` turns amounts in millionths of a USD into balanc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from eth_abi import encode
 
-from tests.support.evm import Contract, Reverted
-from tests.support.world import DAY, KEEPER, STRANGER, WAD, World
+from tests.support.evm import Contract
+from tests.support.world import DAY, KEEPER, STRANGER, WAD, World, reverts
 
 K = 1_000 * 10**6  # a thousand USD, in millionths of a USD: the NAV is a thousand of them
 UNITS = (1, 1, 10**11)  # of each token for a millionth of a USD
@@ -88,8 +86,3 @@ class Stage(World):
         oracle.call("set_prices", PRICES, NOTHING)
         self.delayed("set_oracle", oracle.address)
         return oracle
-
-
-def reverts(reason: str) -> Any:
-    """What the block does is refused with exactly this reason."""
-    return pytest.raises(Reverted, match=f"^{re.escape(reason)}$")

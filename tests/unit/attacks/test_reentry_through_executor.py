@@ -1,58 +1,71 @@
-"""The executor calls the vault while the vault waits for it: every door that moves value is locked."""
+"""The executor, or a token with a hook, calls the vault while the vault waits for it.
+
+It may do everything: keeper, strategist, guardian, teller, shares, tokens, allowances, even the timelock's doors. To
+redeem while its own trade is under way would pay it from tokens that are not counted; every door that moves value or
+changes a rule is locked.
+"""
 
 import pytest
 
-from tests.unit.stage import DECISION, OUT_OF_BAND, Stage
+from tests.support.evm import Contract
+from tests.support.venue import call_data
+from tests.support.world import KEEPER
+from tests.unit.attacks.doors import FLOWS, OPEN, REENTER, Den
+from tests.unit.stage import NOTHING, Stage
 
-REENTER, REENTER_OR_REVERT = 3, 4
-SHARE = 10**18
+BANDS = ([400] * 3, [2_000] * 3)
 
 
-@pytest.fixture(scope="module")
-def intruder(stage: Stage, BadExecutor, accounts):
-    """An executor that is the keeper, guardian and owner at once, has shares, tokens and allowances."""
-    intruder = BadExecutor.deploy({"from": stage.stranger})
-    stage.vault.transfer(intruder, 10 * SHARE, {"from": stage.owner})
-    stage.vault.approve(intruder, 10 * SHARE, {"from": stage.owner})
-    stage.vault.set_role(intruder, 7, {"from": stage.owner})
-    stage.executor.set_balances(intruder, stage.tokens, [10**24] * 3, {"from": stage.stranger})
-    for token in stage.tokens:
-        intruder.approve(token, stage.vault, 2**256 - 1, {"from": stage.stranger})
+@pytest.mark.parametrize("transaction", ["rebalance", "redeem_in_kind", "mint_in_kind", "release"])
+@pytest.mark.parametrize("door", FLOWS)
+def test_the_door_is_locked(door, transaction):
+    den = Den()
+    den.prepare(door)
+    assert den.works()
+    assert den.works_within(transaction) == (door in OPEN)
+
+
+# The same by way of the real timelock, of which the intruder is admin
+
+
+@pytest.fixture
+def intruder(stage: Stage) -> Contract:
+    intruder = stage.deploy("BadExecutor")
+    intruder.call("set_mode", REENTER)
+    stage.delayed("set_role", intruder.address, 7)
+    stage.at_once("queue", stage.calldata("set_bands", *BANDS))
+    stage.delayed("transfer_admin", intruder.address)
+    intruder.call("set_call", stage.timelock.address, stage.calldata("accept_admin"))
+    intruder.call("execute", b"")
+    assert intruder.call("called")
     return intruder
 
 
-CALLS = {
-    "mint": lambda s, i: s.vault.mint_in_kind.encode_input(SHARE, [2**255] * 3, i),
-    "redeem": lambda s, i: s.vault.redeem_in_kind.encode_input(SHARE, i, i, [0] * 3, 0),
-    "transfer": lambda s, i: s.vault.transfer.encode_input(s.keeper, SHARE),
-    "transfer_from": lambda s, i: s.vault.transferFrom.encode_input(s.owner, i, SHARE),
-    "collect_fee": lambda s, i: s.vault.collect_fee.encode_input(),
-    "pause": lambda s, i: s.vault.pause.encode_input(),
-    "drop_role": lambda s, i: s.vault.drop_role.encode_input(s.strategist),
-    "rebalance": lambda s, i: s.vault.rebalance.encode_input(
-        [0] * 3, s.executor, s.payload(OUT_OF_BAND), DECISION, 1, 2**64
-    ),
-    "total_supply": lambda s, i: s.vault.totalSupply.encode_input(),
-    "balances": lambda s, i: s.vault.balances.encode_input(),
-    "session": lambda s, i: s.vault.session.encode_input(),
-    "preview_mint": lambda s, i: s.vault.preview_mint_in_kind.encode_input(SHARE),
-    "preview_redeem": lambda s, i: s.vault.preview_redeem_in_kind.encode_input(SHARE, 0),
-}
+def call_of(stage: Stage, name: str) -> bytes:
+    safer = tuple((stage.rules | {"max_slippage_bps": 90}).values())
+    arguments = {
+        "pause": (),
+        "quarantine": (stage.tokens[2].address,),
+        "drop_role": (KEEPER,),
+        "set_targets": ([5_100, 2_900, 2_000],),
+        "set_rules": (safer,),
+        "set_fee": (0, stage.vault.call("fee_recipient")),
+        "execute": (stage.calldata("set_bands", *BANDS),),
+    }
+    return call_data(stage.timelock, name, stage.vault.address, *arguments[name])
 
 
-@pytest.mark.parametrize("door", CALLS)
-def test_the_door_is_locked(stage: Stage, intruder, door):
-    intruder.set_call(stage.vault, CALLS[door](stage, intruder), {"from": stage.stranger})
-    intruder.set_mode(REENTER, {"from": stage.stranger})
-    stage.rebalance(OUT_OF_BAND, executor=intruder, sells=[0] * 3)
-    assert not intruder.called()
-    intruder.execute(b"", {"from": stage.stranger})  # the same call when no trade is under way
-    assert intruder.called()
+@pytest.mark.parametrize(
+    "name", ["pause", "quarantine", "drop_role", "set_targets", "set_rules", "set_fee", "execute"]
+)
+def test_the_timelock_finds_the_door_locked(stage: Stage, intruder: Contract, name):
+    intruder.call("set_call", stage.timelock.address, call_of(stage, name))
+    stage.rebalance([], sells=NOTHING, executor=intruder.address, payload=b"")
+    assert not intruder.call("called")
+    intruder.call("execute", b"")  # the same call when no trade is under way
+    assert intruder.call("called")
 
 
-def test_a_view_that_moves_nothing_is_not_locked(stage: Stage, intruder):
-    """The mock reports a call that works."""
-    intruder.set_call(stage.vault, stage.vault.rules.encode_input(), {"from": stage.stranger})
-    intruder.set_mode(REENTER, {"from": stage.stranger})
-    stage.rebalance(OUT_OF_BAND, executor=intruder, sells=[0] * 3)
-    assert intruder.called()
+def test_the_intruder_has_every_power(stage: Stage, intruder: Contract):
+    assert stage.timelock.call("terms", stage.vault.address)[0] == intruder.address.lower()
+    assert stage.vault.call("roles", intruder.address) == 7

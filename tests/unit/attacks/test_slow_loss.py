@@ -1,6 +1,9 @@
-"""A keeper loses as much as the slippage allows, again and again: the loss budget stops it."""
+"""A keeper loses as much as the slippage allows, again and again: the loss budget stops it.
 
-from tests.unit.stage import DAY, ON_TARGET, OUT_OF_BAND, K, Stage, sleep_until, usd
+Budget 20 bps of NAV, 100 bps a year. Each full loss here takes 10 bps, and 5 for what the prices may be wrong by.
+"""
+
+from tests.unit.stage import DAY, NOTHING, ON_TARGET, OUT_OF_BAND, K, Stage, usd
 
 NAV = 1_000 * K
 LOSSY = usd(500 * K, 299_500 * 10**6, 199_500 * 10**6)  # 1 % of what is sold: 10 bps of NAV, and 5 at risk
@@ -8,34 +11,35 @@ LOSSY = usd(500 * K, 299_500 * 10**6, 199_500 * 10**6)  # 1 % of what is sold: 1
 
 def test_the_second_full_loss_is_refused(stage: Stage):
     stage.rebalance(LOSSY)
-    stage.hold(OUT_OF_BAND)
-    sleep_until(stage.session()["closed_at"] + DAY)
-    stage.refuses("loss budget exceeded", LOSSY, session=2)
-    stage.rebalance(ON_TARGET, session=2)  # costs only what the prices may be wrong by
+    stage.set_balances(OUT_OF_BAND)
+    stage.sleep_until(stage.evm.now + DAY)
+    stage.refuses("loss budget exceeded", LOSSY)
+    stage.rebalance(ON_TARGET)  # costs only what the prices may be wrong by
 
 
 def test_what_has_been_lost_comes_back_at_the_refill(stage: Stage):
-    """14.975 bps used of 20: another 14.975 fit when 9.95 are back, 100 bps a year, so after 36.3 days."""
-    start = stage.rebalance(LOSSY).timestamp
-    stage.hold(OUT_OF_BAND)
-    sleep_until(start + 36 * DAY)
-    stage.refuses("loss budget exceeded", LOSSY, session=2)
-    sleep_until(start + 37 * DAY)
-    stage.rebalance(LOSSY, session=2)
+    """14.9875 bps used of 20: another 14.9875 fit when 9.975 are back, 100 bps a year, so after 36.4 days."""
+    start = stage.evm.now
+    stage.rebalance(LOSSY)
+    stage.set_balances(OUT_OF_BAND)
+    stage.sleep_until(start + 36 * DAY)
+    stage.refuses("loss budget exceeded", LOSSY)
+    stage.sleep_until(start + 37 * DAY)
+    stage.rebalance(LOSSY)
 
 
 def test_gains_do_not_refill_it(stage: Stage):
     stage.rebalance(usd(550 * K, 275 * K + 500 * 10**6, 175 * K))
-    used = stage.vault.loss_budget_used()
+    used = stage.vault.call("loss_budget_used")
     assert used == 25 * (50_000 + 25_500 + 25_000) * 10**8
     stage.rebalance(usd(540 * K, 285_500 * 10**6, 175 * K))
-    assert stage.vault.loss_budget_used() > used
+    assert stage.vault.call("loss_budget_used") > used
 
 
-def test_small_slices_lose_no_more(stage: Stage):
+def test_small_slices_lose_no_more():
     """Slices of a thousand USD, each at the full slippage, within one session: the bucket adds them up."""
-    stage.set_rules(loss_capacity_bps=15)
-    stage.hold(usd(700 * K, 200 * K, 100 * K))
+    stage = Stage(loss_capacity_bps=15)
+    stage.set_balances(usd(700 * K, 200 * K, 100 * K))
     cash, coin, stock, lost = 700 * K, 200 * K, 100 * K, 0
     for _ in range(9):
         cash, coin = cash - 10 * K, coin + 9_900 * 10**6
@@ -44,4 +48,4 @@ def test_small_slices_lose_no_more(stage: Stage):
     assert lost * 10_000 // NAV == 9
     stage.rebalance(usd(cash - 10 * K, coin, stock + 9_900 * 10**6))
     stage.refuses("loss budget exceeded", usd(cash - 20 * K, coin, stock + 19_800 * 10**6))
-    stage.rebalance(usd(cash - 10 * K, coin, stock + 9_900 * 10**6), sells=[0, 0, 0])
+    stage.rebalance(usd(cash - 10 * K, coin, stock + 9_900 * 10**6), sells=NOTHING)

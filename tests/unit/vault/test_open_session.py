@@ -4,8 +4,8 @@ import pytest
 from eth_abi import encode
 from eth_utils import keccak
 
-from tests.support.world import GUARDIAN, KEEPER, START, STRANGER
-from tests.unit.stage import CALENDAR, DAY, NOTHING, ON_TARGET, OUT_OF_BAND, PRICES, K, Stage, reverts, usd
+from tests.support.world import GUARDIAN, KEEPER, START, STRANGER, reverts
+from tests.unit.stage import CALENDAR, DAY, NOTHING, ON_TARGET, OUT_OF_BAND, PRICES, K, Stage, usd
 
 ENTRY = ["bytes32", "uint256", "uint256", "bool", *("uint256",) * 4, "uint256[]", "uint256[]"]
 

@@ -4,8 +4,8 @@ import pytest
 from eth_abi import encode
 from eth_utils import keccak
 
-from tests.support.world import GUARDIAN, KEEPER, OWNER, STRANGER
-from tests.unit.stage import ALL, DECISION, NOTHING, ON_TARGET, OUT_OF_BAND, PRICES, K, Stage, reverts, usd
+from tests.support.world import GUARDIAN, KEEPER, OWNER, STRANGER, reverts
+from tests.unit.stage import ALL, DECISION, NOTHING, ON_TARGET, OUT_OF_BAND, PRICES, K, Stage, usd
 
 ENTRY = [
     "bytes32",
