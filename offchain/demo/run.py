@@ -143,7 +143,7 @@ def _replay(
 ) -> list[Attempt]:
     """Every day: new prices, arbitrage, then the keeper looks at each vault; what the dishonest keeper tried."""
     victim = runs[-1]
-    world.chain.send(world.deployer, victim.contract.functions.set_role(thief.address, KEEPER_ROLE))
+    hire: ContractFunction | None = world.announce(victim.contract, "set_role", thief.address, KEEPER_ROLE)
     attempts: list[Attempt] = []
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -151,7 +151,10 @@ def _replay(
         for number, day in enumerate(market[1:], start=1):
             world.chain.set_time(day.timestamp)
             world.set_market(day)
-            if not attempts and _due(victim, day, world.chain.now):
+            if hire is not None and not world.chain.refusal(world.deployer, hire):  # the delay is over
+                world.chain.send(world.deployer, hire)
+                hire = None
+            if hire is None and not attempts and _due(victim, day, world.chain.now):
                 attempts = _cheat(world, victim, day, thief)
             for run in runs:
                 if number % LOOK_EVERY_DAYS == 0 or _due(run, day, world.chain.now):
@@ -296,6 +299,8 @@ def _result(
             "oracle": world.oracle.address,
             "executor": world.executor.address,
             "zap": world.zap.address,
+            "auction": world.auction.address,
+            "timelock": world.timelock.address,
             "uniswap_v2_factory": world.uniswap.v2_factory.address,
             "uniswap_v3_factory": world.uniswap.v3_factory.address,
             "keeper": world.keeper.address,

@@ -11,9 +11,10 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
+from web3.contract.contract import ContractFunction
 
 from offchain import policy
-from offchain.chain.contracts import bind
+from offchain.chain.contracts import ZERO, bind
 from offchain.chain.pools import PoolSource, read_pools
 from offchain.chain.vault import read_vault
 from offchain.demo.localchain import LocalChain
@@ -40,6 +41,8 @@ MIN_PRICE, MAX_PRICE = WAD // 1_000, 100_000 * WAD  # USD WAD
 SEED = 1_000  # USD that the creator puts into each vault
 CALENDAR_ANCHOR = 1_577_836_800  # 1 January 2020
 CALENDAR_MONTHS = 3
+DELAY = 2 * DAY  # of the Timelock, and of the oracle's owner
+AUCTION = (6 * 3_600, 3_600, 100)  # seconds of grace, seconds of decay, bps of the first price
 MARGIN_BPS = 100  # a swap or a zap reverts when it would get this much less than expected
 
 
@@ -58,7 +61,9 @@ class World:
     oracle: Contract
     executor: Contract
     zap: Contract
+    auction: Contract
     rule_book: Contract
+    timelock: Contract
     implementation: Contract
     factory: Contract
     uniswap: Uniswap
@@ -117,6 +122,13 @@ class World:
         self.vaults.append(vault)
         return vault
 
+    def announce(self, vault: Contract, name: str, *arguments: Any) -> ContractFunction:
+        """The admin queues a change of `vault` at the Timelock; the call that makes it after the delay."""
+        call = self.timelock.get_function_by_name(name)(vault.address, *arguments)
+        data = bytes.fromhex(call._encode_transaction_data().removeprefix("0x"))
+        self.chain.send(self.deployer, self.timelock.functions.queue(vault.address, data))
+        return self.timelock.functions.execute(vault.address, data)
+
     def zap_in(self, depositor: LocalAccount, vault: Contract, amount: int) -> int:
         """Deposit `amount` of cash through the Zap, swapped into the vault's weights; the shares received."""
         payload, expected = self._zap_payload(vault, amount)
@@ -126,7 +138,7 @@ class World:
         self.chain.send(
             depositor,
             self.zap.functions.zap_in(
-                vault.address, self.cash.address, amount, payload, least, depositor.address, deadline
+                vault.address, self.cash.address, amount, payload, [], least, depositor.address, deadline
             ),
         )
         return int(vault.functions.balanceOf(depositor.address).call() - before)
@@ -174,8 +186,10 @@ class World:
             2_000,  # bps, speed capacity of moving targets
             100,  # bps a day, its refill
         )
-        owner, guardian, keeper = self.deployer.address, self.guardian.address, self.keeper.address
-        return name, symbol, assets, rules, self.oracle.address, owner, guardian, owner, keeper, 0, owner
+        admin, guardian = self.deployer.address, self.guardian.address
+        keepers = [self.keeper.address, self.auction.address]
+        who = (admin, DELAY, guardian, admin, keepers)  # the admin is the strategist, too
+        return name, symbol, assets, rules, self.oracle.address, *who, 0, admin
 
 
 def build_world(chain: LocalChain, day: Day) -> World:
@@ -186,14 +200,16 @@ def build_world(chain: LocalChain, day: Day) -> World:
         chain.deploy(deployer, "TestFeed", PRICE_DECIMALS, f"{t.symbol} / USD", price)
         for t, price in zip(TOKENS, day.prices, strict=True)
     ]
-    oracle = chain.deploy(deployer, "PriceOracle")
+    oracle = chain.deploy(deployer, "PriceOracle", guardian.address, DELAY, ZERO, 0)  # no sequencer here
     for token, feed in zip(tokens, feeds, strict=True):
         chain.send(
             deployer, oracle.functions.set_feed(token.address, feed.address, HEARTBEAT, MIN_PRICE, MAX_PRICE)
         )
     executor = chain.deploy(deployer, "Executor")
     rule_book = chain.deploy(deployer, "RuleBook")
-    implementation = chain.deploy(deployer, "Vault", rule_book.address)
+    teller = chain.deploy(deployer, "Teller")
+    timelock = chain.deploy(deployer, "Timelock", rule_book.address, teller.address)
+    implementation = chain.deploy(deployer, "Vault", rule_book.address, timelock.address)
     world = World(
         chain=chain,
         deployer=deployer,
@@ -206,7 +222,9 @@ def build_world(chain: LocalChain, day: Day) -> World:
         oracle=oracle,
         executor=executor,
         zap=chain.deploy(deployer, "Zap", executor.address),
+        auction=chain.deploy(deployer, "Auction", *AUCTION),
         rule_book=rule_book,
+        timelock=timelock,
         implementation=implementation,
         factory=chain.deploy(deployer, "VaultFactory", implementation.address, rule_book.address),
         uniswap=deploy_uniswap(chain, deployer),
