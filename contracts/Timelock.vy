@@ -80,7 +80,7 @@ SET_ROLE: constant(bytes4) = method_id("set_role(address,address,uint256)", outp
 rule_book: public(immutable(address))
 teller_implementation: public(immutable(address))
 
-terms: public(HashMap[address, Terms])  # by vault
+_terms: HashMap[address, uint256]  # by vault: admin 160 | delay in seconds
 pending_admin: public(HashMap[address, address])  # by vault
 vault_of: public(HashMap[address, address])  # by teller
 
@@ -96,10 +96,10 @@ def register(admin: address, delay_seconds: uint256):
     """
     @notice A vault places itself under this timelock, once.
     """
-    assert self.terms[msg.sender].admin == empty(address), "already registered"
+    assert self._terms[msg.sender] == 0, "already registered"
     assert admin != empty(address), "no owner"
     self._check_delay(delay_seconds)
-    self.terms[msg.sender] = Terms(admin=admin, delay_seconds=delay_seconds)
+    self._set_terms(msg.sender, admin, delay_seconds)
     log Registered(vault=msg.sender, admin=admin, delay_seconds=delay_seconds)
 
 
@@ -114,7 +114,7 @@ def queue(vault: address, data: Bytes[changes.MAX_DATA]) -> bytes32:
     """
     self._check_admin(vault)
     assert len(data) >= 36 and abi_decode(slice(data, 4, 32), address) == vault, "wrong vault"
-    return changes._queue(vault, data, self.terms[vault].delay_seconds)
+    return changes._queue(vault, data, self._terms[vault] >> 160)
 
 
 @external
@@ -130,7 +130,7 @@ def cancel(vault: address, data: Bytes[changes.MAX_DATA]):
     @notice Drop a queued change: the admin's second thoughts or a guardian's veto. Changes to a guardian's own roles
             cannot be vetoed: else guardians could never be replaced.
     """
-    if msg.sender != self.terms[vault].admin:
+    if msg.sender != self._admin(vault):
         assert self._has(vault, GUARDIAN), "not admin or guardian"
         if convert(slice(data, 0, 4), bytes4) == SET_ROLE:
             account: address = abi_decode(slice(data, 36, 32), address)
@@ -146,7 +146,7 @@ def set_targets(vault: address, targets_bps: DynArray[uint256, MAX_ASSETS]):
     """
     @notice Move the targets, within each asset's limits and the speed limit, which bind the admin too.
     """
-    assert msg.sender == self.terms[vault].admin or self._has(vault, STRATEGIST), "not admin or strategist"
+    assert msg.sender == self._admin(vault) or self._has(vault, STRATEGIST), "not admin or strategist"
     settings: IVault.Settings = staticcall IVault(vault).settings()
     old: DynArray[uint256, MAX_ASSETS] = settings.words
     settings.words = self._with_field(old, portfolio.TARGET, targets_bps)
@@ -207,7 +207,7 @@ def drop_role(vault: address, account: address):
     """
     @notice Take the keeper's and strategist's roles from `account`.
     """
-    assert msg.sender == self.terms[vault].admin or self._has(vault, GUARDIAN), "not admin or guardian"
+    assert msg.sender == self._admin(vault) or self._has(vault, GUARDIAN), "not admin or guardian"
     extcall IVault(vault).set_role(account, staticcall IVault(vault).roles(account) & GUARDIAN)
 
 
@@ -384,7 +384,7 @@ def set_teller(
 def set_delay(vault: address, delay_seconds: uint256):
     self._check_delayed()
     self._check_delay(delay_seconds)
-    self.terms[vault].delay_seconds = delay_seconds
+    self._set_terms(vault, self._admin(vault), delay_seconds)
     log DelaySet(vault=vault, delay_seconds=delay_seconds)
 
 
@@ -401,12 +401,29 @@ def transfer_admin(vault: address, new_admin: address):
 @external
 def accept_admin(vault: address):
     assert msg.sender == self.pending_admin[vault], "not pending admin"
-    self.terms[vault].admin = msg.sender
+    self._set_terms(vault, msg.sender, self._terms[vault] >> 160)
     self.pending_admin[vault] = empty(address)
     log AdminTransferred(vault=vault, new_admin=msg.sender)
 
 
+@external
+@view
+def terms(vault: address) -> Terms:
+    return Terms(admin=self._admin(vault), delay_seconds=self._terms[vault] >> 160)
+
+
 # Who
+
+
+@internal
+@view
+def _admin(vault: address) -> address:
+    return convert(self._terms[vault] & (2**160 - 1), address)
+
+
+@internal
+def _set_terms(vault: address, admin: address, delay_seconds: uint256):
+    self._terms[vault] = convert(admin, uint256) | (delay_seconds << 160)
 
 
 @internal
@@ -418,7 +435,7 @@ def _has(vault: address, role: uint256) -> bool:
 @internal
 @view
 def _check_admin(vault: address):
-    assert msg.sender == self.terms[vault].admin, "not admin"
+    assert msg.sender == self._admin(vault), "not admin"
 
 
 @internal
@@ -439,7 +456,7 @@ def _check_delayed():
 @internal
 @view
 def _check_admin_or_delayed(vault: address):
-    assert msg.sender in [self, self.terms[vault].admin], "not admin"
+    assert msg.sender in [self, self._admin(vault)], "not admin"
 
 
 # What

@@ -178,9 +178,8 @@ rule_book: public(immutable(address))
 timelock: public(immutable(address))
 
 head: public(bytes32)
-oracle: public(address)
-paused_until: public(uint256)
 roles: public(HashMap[address, Role])
+_oracle: uint256  # oracle 160 | paused until 40
 _words: DynArray[uint256, MAX_ASSETS]  # portfolio.vy
 _rules: uint256  # packing.vy
 _session: uint256  # packing.vy
@@ -374,7 +373,7 @@ def appraise(asset: address) -> IVault.Appraisal:
     """
     @notice What a teller prices a flow by. Reverts whenever priced flows stop.
     """
-    assert block.timestamp >= self.paused_until, "paused"
+    assert block.timestamp >= self._oracle >> 160, "paused"
     appraisal: IVault.Appraisal = self._appraise(asset)
     appraisal.supply = shares._current().supply
     return appraisal
@@ -400,7 +399,7 @@ def open_session() -> uint256:
     @notice Open a session while the trigger holds. Anyone may.
     @return The session's id.
     """
-    assert block.timestamp >= self.paused_until, "paused"
+    assert block.timestamp >= self._oracle >> 160, "paused"
     entered: IRuleBook.Entered = self._enter([], packing._unpack_session(self._session).id + 1)
     session: IVault.Session = entered.session
     ledger: shares.Ledger = shares._current()
@@ -440,10 +439,10 @@ def rebalance(
     """
     assert Role.KEEPER in self.roles[msg.sender], "not keeper"
     assert block.timestamp <= deadline, "deadline passed"
-    assert block.timestamp >= self.paused_until, "paused"
+    assert block.timestamp >= self._oracle >> 160, "paused"
     words: DynArray[uint256, MAX_ASSETS] = self._words
     assert len(sells) == len(words), "wrong length"
-    assert executor not in [self, self.oracle], "executor not allowed"
+    assert executor not in [self, self._oracle_address()], "executor not allowed"
     for word: uint256 in words:
         assert executor != portfolio._token(word), "executor not allowed"
 
@@ -487,6 +486,21 @@ def rebalance(
 
 
 # Views
+
+
+@external
+@view
+def oracle() -> address:
+    return self._oracle_address()
+
+
+@external
+@view
+def paused_until() -> uint256:
+    """
+    @return When the pause ends, or ended.
+    """
+    return self._oracle >> 160
 
 
 @external
@@ -578,8 +592,8 @@ def settings() -> IVault.Settings:
         session=self._session,
         loss=self._loss,
         speed=self._speed,
-        oracle=self.oracle,
-        paused_until=self.paused_until,
+        oracle=self._oracle_address(),
+        paused_until=self._oracle >> 160,
     )
 
 
@@ -632,7 +646,7 @@ def _enter(sells: DynArray[uint256, MAX_ASSETS], id: uint256) -> IRuleBook.Enter
     @dev Join session `id`, or open it. Stored before anything is called that is not trusted.
     """
     entered: IRuleBook.Entered = staticcall IRuleBook(rule_book).enter(
-        self._words, self._rules, self._session, self.oracle, sells, id
+        self._words, self._rules, self._session, self._oracle_address(), sells, id
     )
     self._session = packing._pack_session(entered.session)
     return entered
@@ -640,8 +654,14 @@ def _enter(sells: DynArray[uint256, MAX_ASSETS], id: uint256) -> IRuleBook.Enter
 
 @internal
 @view
+def _oracle_address() -> address:
+    return convert(self._oracle & (2**160 - 1), address)
+
+
+@internal
+@view
 def _appraise(asset: address) -> IVault.Appraisal:
-    return staticcall IRuleBook(rule_book).appraise(self._words, self._rules, self.oracle, asset)
+    return staticcall IRuleBook(rule_book).appraise(self._words, self._rules, self._oracle_address(), asset)
 
 
 # A teller's flow
@@ -653,7 +673,7 @@ def _open_flow() -> shares.Ledger:
     @return The ledger, with the flow counted.
     """
     assert self._flows[msg.sender] > 0, "not teller"
-    assert block.timestamp >= self.paused_until, "paused"
+    assert block.timestamp >= self._oracle >> 160, "paused"
     assert packing._aside(self._rules) == portfolio.NO_ASSET, "quarantined"
     ledger: shares.Ledger = shares._current()
     ledger.flow_sequence += 1
@@ -736,8 +756,7 @@ def _set(settings: IVault.Settings):
     self._session = settings.session
     self._loss = settings.loss
     self._speed = settings.speed
-    self.oracle = settings.oracle
-    self.paused_until = settings.paused_until
+    self._oracle = convert(settings.oracle, uint256) | (settings.paused_until << 160)
 
 
 @internal

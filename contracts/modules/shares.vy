@@ -42,8 +42,7 @@ symbol: public(String[16])
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
 nonces: public(HashMap[address, uint256])
-fee_bps: public(uint256)  # a year
-fee_recipient: public(address)
+_fee: uint256  # recipient 160 | bps a year
 _ledger: uint256
 
 
@@ -111,6 +110,21 @@ def DOMAIN_SEPARATOR() -> bytes32:
 
 @external
 @view
+def fee_bps() -> uint256:
+    """
+    @return A year.
+    """
+    return self._fee >> 160
+
+
+@external
+@view
+def fee_recipient() -> address:
+    return self._recipient()
+
+
+@external
+@view
 @nonreentrant
 def pending_fee_shares() -> uint256:
     return self._current().pending_fee
@@ -140,8 +154,13 @@ def _set_fee(bps: uint256, recipient: address):
     assert bps <= MAX_FEE_BPS, "fee above cap"
     assert recipient not in [empty(address), self], "fee recipient not allowed"
     self._collect_fee()  # what has accrued so far is owed at the old rate, to the old recipient
-    self.fee_bps = bps
-    self.fee_recipient = recipient
+    self._fee = convert(recipient, uint256) | (bps << 160)
+
+
+@internal
+@view
+def _recipient() -> address:
+    return convert(self._fee & (2**160 - 1), address)
 
 
 @internal
@@ -151,8 +170,9 @@ def _collect_fee() -> uint256:
     ledger.pending_fee = 0
     self._store(ledger)
     if shares > 0:
-        self.balanceOf[self.fee_recipient] += shares
-        log IERC20.Transfer(sender=empty(address), receiver=self.fee_recipient, value=shares)
+        recipient: address = self._recipient()
+        self.balanceOf[recipient] += shares
+        log IERC20.Transfer(sender=empty(address), receiver=recipient, value=shares)
     return shares
 
 
@@ -172,7 +192,7 @@ def _current() -> Ledger:
     today: uint256 = min(block.timestamp // 86400, MAX_DAY)
     if today > ledger.day:
         fee: uint256 = min(
-            ledger.supply * self.fee_bps * (today - ledger.day) // FEE_YEAR,
+            ledger.supply * (self._fee >> 160) * (today - ledger.day) // FEE_YEAR,
             min(MAX_SUPPLY - ledger.supply, MAX_PENDING - ledger.pending_fee),
         )
         ledger.supply += fee
