@@ -19,12 +19,6 @@ from interfaces import ITeller
 implements: ITeller
 
 
-interface Permit:
-    def permit(
-        owner: address, spender: address, amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32
-    ): nonpayable
-
-
 event Deposit:
     sender: indexed(address)
     owner: indexed(address)
@@ -45,22 +39,6 @@ event FeesSet:
     surcharge_bps: uint256
 
 
-struct Terms:
-    vault: address
-    floor_bps: uint256  # of a flow's value
-    surcharge_bps: uint256  # of the part of it that moves the asset away from its target
-    burn_seconds: uint256
-
-
-struct Book:
-    locked: uint256  # fee shares, when last written
-    since: uint256  # when that was
-    left: uint256  # seconds from then until all of them are burnt
-    pulling: bool  # a token is on its way: no flow may begin, no live price may be read
-    assets: uint256  # what the vault was last seen to be worth, in the asset
-    supply: uint256  # of so many shares
-
-
 WAD: constant(uint256) = 10**18
 MAX_BPS: constant(uint256) = 10**4  # 100 %
 MAX_FEE_BPS: constant(uint256) = 2000  # floor and surcharge together
@@ -69,20 +47,32 @@ MAX_BURN: constant(uint256) = 30 * 86400
 MAX_SUPPLY: constant(uint256) = 2**112 - 1  # of the vault's shares
 APPRAISE_GAS: constant(uint256) = 5_000_000  # for a view's call of the vault; 16 assets with two sources use 2,000,000
 APPRAISAL_SIZE: constant(uint256) = 7 * 32
-PULLING: constant(uint256) = 1 << 168  # in the book's word
+FLOOR: constant(uint256) = 160  # where a field of the terms begins
+SURCHARGE: constant(uint256) = 174
+BURN: constant(uint256) = 188
+SINCE: constant(uint256) = 112  # and of the book
+LEFT: constant(uint256) = 146
+PULLING: constant(uint256) = 168
+ASSETS: constant(uint256) = 169
+SUPPLY: constant(uint256) = 209
+MAX_LEFT: constant(uint256) = 2**22 - 1
+MASK: constant(uint256) = 2**14 - 1  # a field of basis points
 ERC165: constant(bytes4) = 0x01ffc9a7
 ERC7575: constant(bytes4) = 0x2f0a18c5
 
 asset: public(address)
-# vault 160 | floor 14 | surcharge 14 | burn_seconds 22
+# vault 160 | floor in bps 14 | surcharge in bps 14 | burn_seconds 22
 _terms: uint256
-# locked 112 | since 34 | left 22 | pulling 1 | assets 40 | supply 40; the last two by _shorten
+# locked 112: fee shares, when last written
+# since 34: when that was | left 22: seconds from then until all of them are burnt
+# pulling 1: a token is on its way: no flow may begin, no live price may be read
+# assets 40, supply 40: what so many shares were last seen to be worth in the asset, shortened by _shorten
 _book: uint256
 
 
 @deploy
 def __init__():
-    self._terms = 1 << 188  # locked: only clones can be initialised
+    self._terms = 1 << BURN  # locked: only clones can be initialised
 
 
 @external
@@ -94,9 +84,9 @@ def initialize(vault: address, asset: address, floor_bps: uint256, surcharge_bps
     assert msg.sender == staticcall IVault(vault).timelock(), "not timelock"
     assert burn_seconds >= MIN_BURN and burn_seconds <= MAX_BURN, "burn time out of range"
     self.asset = asset
-    self._set_terms(Terms(vault=vault, floor_bps=floor_bps, surcharge_bps=surcharge_bps, burn_seconds=burn_seconds))
+    self._set_terms(vault, floor_bps, surcharge_bps, burn_seconds)
     appraisal: IVault.Appraisal = staticcall IVault(vault).appraise(asset)
-    self._write(empty(Book), 0, burn_seconds, appraisal)
+    self._write(0, 0, burn_seconds, appraisal)
 
 
 # In
@@ -148,8 +138,8 @@ def mint(shares: uint256, receiver: address, max_assets: uint256 = max_value(uin
     @notice Get exactly `shares` for the fewest assets whose deposit is worth them.
     @return assets
     """
-    terms: Terms = self._unpack_terms()
-    book: Book = self._open_book()
+    terms: uint256 = self._terms
+    book: uint256 = self._open_book()
     assets: uint256 = self._mint_assets(terms, self._appraise(terms, book), shares)
     assert assets <= max_assets, "too many assets"
     before: IVault.Appraisal = self._pull(terms, book, assets)
@@ -170,8 +160,8 @@ def withdraw(assets: uint256, receiver: address, owner: address, max_shares: uin
     @notice Send exactly `assets` to `receiver` for the owner's shares, which the caller owns or was allowed to spend.
     @return shares
     """
-    terms: Terms = self._unpack_terms()
-    book: Book = self._open_book()
+    terms: uint256 = self._terms
+    book: uint256 = self._open_book()
     now: IVault.Appraisal = self._appraise(terms, book)
     shares: uint256 = self._withdraw_shares(terms, now, assets)
     assert shares <= max_shares, "too many shares"
@@ -185,8 +175,8 @@ def redeem(shares: uint256, receiver: address, owner: address, min_assets: uint2
     @notice Burn the owner's `shares`, which the caller owns or was allowed to spend, for assets at NAV less the fee.
     @return assets
     """
-    terms: Terms = self._unpack_terms()
-    book: Book = self._open_book()
+    terms: uint256 = self._terms
+    book: uint256 = self._open_book()
     now: IVault.Appraisal = self._appraise(terms, book)
     assets: uint256 = self._redeem_assets(terms, now, shares)
     assert assets >= min_assets, "too few assets"
@@ -203,28 +193,24 @@ def burn_fees() -> uint256:
     @notice Burn the fee shares whose time has come; every flow does so too. Needs no price. Anyone may.
     @return shares burnt
     """
-    terms: Terms = self._unpack_terms()
-    book: Book = self._open_book()
+    terms: uint256 = self._terms
+    book: uint256 = self._open_book()
     locked: uint256 = 0
     left: uint256 = 0
     locked, left = self._remaining(book)
-    assert locked < book.locked, "nothing to burn"
-    burnt: uint256 = book.locked - locked
-    book.locked = locked
-    book.since = block.timestamp
-    book.left = left
-    self._book = self._pack(book)
-    extcall IVault(terms.vault).issue(msg.sender, 0, locked, self.asset, 0)
+    burnt: uint256 = (book & MAX_SUPPLY) - locked
+    assert burnt > 0, "nothing to burn"
+    self._book = (book >> PULLING << PULLING) | locked | (block.timestamp << SINCE) | (left << LEFT)
+    extcall IVault(self._vault(terms)).issue(msg.sender, 0, locked, self.asset, 0)
     return burnt
 
 
 @external
 def set_fees(floor_bps: uint256, surcharge_bps: uint256):
-    terms: Terms = self._unpack_terms()
-    assert terms.vault != empty(address) and msg.sender == staticcall IVault(terms.vault).timelock(), "not timelock"
-    terms.floor_bps = floor_bps
-    terms.surcharge_bps = surcharge_bps
-    self._set_terms(terms)
+    terms: uint256 = self._terms
+    vault: address = self._vault(terms)
+    assert vault != empty(address) and msg.sender == staticcall IVault(vault).timelock(), "not timelock"
+    self._set_terms(vault, floor_bps, surcharge_bps, terms >> BURN)
 
 
 # Views that never revert. Where the vault cannot be priced now (paused, in quarantine, a stale price, inside one of its
@@ -237,7 +223,7 @@ def share() -> address:
     """
     @return The ERC-20 of the shares: the vault.
     """
-    return self._unpack_terms().vault
+    return self._vault(self._terms)
 
 
 @external
@@ -246,8 +232,8 @@ def fees() -> (uint256, uint256, uint256):
     """
     @return floor and surcharge in bps, and the seconds over which fee shares are burnt.
     """
-    terms: Terms = self._unpack_terms()
-    return terms.floor_bps, terms.surcharge_bps, terms.burn_seconds
+    terms: uint256 = self._terms
+    return self._floor(terms), self._surcharge(terms), terms >> BURN
 
 
 @external
@@ -256,7 +242,7 @@ def locked_fees() -> (uint256, uint256):
     """
     @return fee shares not due to be burnt yet, and the seconds until all are.
     """
-    return self._remaining(self._unpack())
+    return self._remaining(self._book)
 
 
 @external
@@ -295,8 +281,8 @@ def maxMint(receiver: address) -> uint256:
     assets: uint256 = self._max_deposit(receiver)
     if assets == 0:
         return 0
-    terms: Terms = self._unpack_terms()
-    return self._deposit_shares(terms, self._appraise(terms, self._unpack()), assets)[0]
+    terms: uint256 = self._terms
+    return self._deposit_shares(terms, self._appraise(terms, self._book), assets)[0]
 
 
 @external
@@ -305,8 +291,8 @@ def maxWithdraw(owner: address) -> uint256:
     shares: uint256 = self._max_redeem(owner)
     if shares == 0:
         return 0
-    terms: Terms = self._unpack_terms()
-    return self._redeem_assets(terms, self._appraise(terms, self._unpack()), shares)
+    terms: uint256 = self._terms
+    return self._redeem_assets(terms, self._appraise(terms, self._book), shares)
 
 
 @external
@@ -327,28 +313,28 @@ def supportsInterface(interface_id: bytes4) -> bool:
 @external
 @view
 def previewDeposit(assets: uint256) -> uint256:
-    terms: Terms = self._unpack_terms()
+    terms: uint256 = self._terms
     return self._deposit_shares(terms, self._appraise(terms, self._open_book()), assets)[0]
 
 
 @external
 @view
 def previewMint(shares: uint256) -> uint256:
-    terms: Terms = self._unpack_terms()
+    terms: uint256 = self._terms
     return self._mint_assets(terms, self._appraise(terms, self._open_book()), shares)
 
 
 @external
 @view
 def previewWithdraw(assets: uint256) -> uint256:
-    terms: Terms = self._unpack_terms()
+    terms: uint256 = self._terms
     return self._withdraw_shares(terms, self._appraise(terms, self._open_book()), assets)
 
 
 @external
 @view
 def previewRedeem(shares: uint256) -> uint256:
-    terms: Terms = self._unpack_terms()
+    terms: uint256 = self._terms
     return self._redeem_assets(terms, self._appraise(terms, self._open_book()), shares)
 
 
@@ -357,8 +343,8 @@ def previewRedeem(shares: uint256) -> uint256:
 
 @internal
 def _deposit(assets: uint256, receiver: address, min_shares: uint256) -> uint256:
-    terms: Terms = self._unpack_terms()
-    book: Book = self._open_book()
+    terms: uint256 = self._terms
+    book: uint256 = self._open_book()
     before: IVault.Appraisal = self._pull(terms, book, assets)
     shares: uint256 = 0
     fee: uint256 = 0
@@ -369,7 +355,7 @@ def _deposit(assets: uint256, receiver: address, min_shares: uint256) -> uint256
 
 
 @internal
-def _pull(terms: Terms, book: Book, assets: uint256) -> IVault.Appraisal:
+def _pull(terms: uint256, book: uint256, assets: uint256) -> IVault.Appraisal:
     """
     @dev Bring the assets from the caller to the vault, and price only then: a token that calls somebody on its way
          finds this teller closed, and a flow through any other door, at prices that the tokens on their way distort,
@@ -377,14 +363,14 @@ def _pull(terms: Terms, book: Book, assets: uint256) -> IVault.Appraisal:
     @return The vault as it was before the assets came.
     """
     token: address = self.asset
-    supply: uint256 = staticcall IERC20(terms.vault).totalSupply()
-    balance: uint256 = staticcall IERC20(token).balanceOf(terms.vault)
+    supply: uint256 = staticcall IERC20(self._vault(terms)).totalSupply()
+    balance: uint256 = staticcall IERC20(token).balanceOf(self._vault(terms))
     if assets > 0:
-        self._book |= PULLING
+        self._book = book | (1 << PULLING)
         assert extcall IERC20(token).transferFrom(
-            msg.sender, terms.vault, assets, default_return_value=True
+            msg.sender, self._vault(terms), assets, default_return_value=True
         ), "transfer failed"
-    now: IVault.Appraisal = staticcall IVault(terms.vault).appraise(token)
+    now: IVault.Appraisal = staticcall IVault(self._vault(terms)).appraise(token)
     assert now.supply == supply, "shares changed"
     assert now.balance >= balance + assets, "received less than asked"
     now.supply -= self._due(book)
@@ -397,8 +383,8 @@ def _pull(terms: Terms, book: Book, assets: uint256) -> IVault.Appraisal:
 
 @internal
 def _issue(
-    terms: Terms,
-    book: Book,
+    terms: uint256,
+    book: uint256,
     before: IVault.Appraisal,
     receiver: address,
     assets: uint256,
@@ -409,15 +395,15 @@ def _issue(
     after: IVault.Appraisal = before
     after.nav += assets * before.price // before.scale  # down
     after.supply += shares + fee
-    retained: uint256 = self._write(book, fee, terms.burn_seconds, after)
-    extcall IVault(terms.vault).issue(receiver, shares, retained, self.asset, assets)
+    retained: uint256 = self._write(book, fee, terms >> BURN, after)
+    extcall IVault(self._vault(terms)).issue(receiver, shares, retained, self.asset, assets)
     log Deposit(sender=msg.sender, owner=receiver, assets=assets, shares=shares)
 
 
 @internal
 def _release(
-    terms: Terms,
-    book: Book,
+    terms: uint256,
+    book: uint256,
     now: IVault.Appraisal,
     receiver: address,
     owner: address,
@@ -432,8 +418,8 @@ def _release(
     after: IVault.Appraisal = now
     after.nav -= min(leaving, now.nav)
     after.supply -= shares - fee
-    retained: uint256 = self._write(book, fee, terms.burn_seconds, after)
-    extcall IVault(terms.vault).release(msg.sender, owner, shares, retained, self.asset, assets, receiver)
+    retained: uint256 = self._write(book, fee, terms >> BURN, after)
+    extcall IVault(self._vault(terms)).release(msg.sender, owner, shares, retained, self.asset, assets, receiver)
     log Withdraw(sender=msg.sender, receiver=receiver, owner=owner, assets=assets, shares=shares)
 
 
@@ -442,11 +428,11 @@ def _release(
 
 @internal
 @pure
-def _fee(terms: Terms, amount: uint256, gap: uint256) -> uint256:
+def _fee(terms: uint256, amount: uint256, gap: uint256) -> uint256:
     """
     @return floor * amount + surcharge * max(0, amount - gap), rounded up: for the vault. USD WAD.
     """
-    return self._div_up(terms.floor_bps * amount + terms.surcharge_bps * (max(amount, gap) - gap), MAX_BPS)
+    return self._div_up(self._floor(terms) * amount + self._surcharge(terms) * (max(amount, gap) - gap), MAX_BPS)
 
 
 @internal
@@ -476,7 +462,7 @@ def _gap_out(a: IVault.Appraisal) -> uint256:
 
 @internal
 @pure
-def _deposit_shares(terms: Terms, a: IVault.Appraisal, assets: uint256) -> (uint256, uint256):
+def _deposit_shares(terms: uint256, a: IVault.Appraisal, assets: uint256) -> (uint256, uint256):
     """
     @return shares for the depositor, and as the fee.
     """
@@ -487,22 +473,22 @@ def _deposit_shares(terms: Terms, a: IVault.Appraisal, assets: uint256) -> (uint
 
 @internal
 @pure
-def _mint_assets(terms: Terms, a: IVault.Appraisal, shares: uint256) -> uint256:
+def _mint_assets(terms: uint256, a: IVault.Appraisal, shares: uint256) -> uint256:
     """
     @return The fewest assets whose deposit, less its fee, is worth `shares`.
     """
     net: uint256 = self._div_up(shares * a.nav, a.supply) * MAX_BPS
     gap: uint256 = self._gap_in(a)
-    rate: uint256 = MAX_BPS - terms.floor_bps
+    rate: uint256 = MAX_BPS - self._floor(terms)
     paid: uint256 = self._div_up(net, rate)
     if paid > gap:
-        paid = self._div_up(net - terms.surcharge_bps * gap, rate - terms.surcharge_bps)
+        paid = self._div_up(net - self._surcharge(terms) * gap, rate - self._surcharge(terms))
     return self._div_up(paid * a.scale, a.price)  # up, all three: ask more
 
 
 @internal
 @pure
-def _out(terms: Terms, a: IVault.Appraisal, assets: uint256) -> (uint256, uint256):
+def _out(terms: uint256, a: IVault.Appraisal, assets: uint256) -> (uint256, uint256):
     """
     @return The value that goes out with `assets`, rounded up, and the fee on it. USD WAD.
     """
@@ -512,7 +498,7 @@ def _out(terms: Terms, a: IVault.Appraisal, assets: uint256) -> (uint256, uint25
 
 @internal
 @pure
-def _withdraw_shares(terms: Terms, a: IVault.Appraisal, assets: uint256) -> uint256:
+def _withdraw_shares(terms: uint256, a: IVault.Appraisal, assets: uint256) -> uint256:
     leaving: uint256 = 0
     fee: uint256 = 0
     leaving, fee = self._out(terms, a, assets)
@@ -521,16 +507,16 @@ def _withdraw_shares(terms: Terms, a: IVault.Appraisal, assets: uint256) -> uint
 
 @internal
 @pure
-def _redeem_assets(terms: Terms, a: IVault.Appraisal, shares: uint256) -> uint256:
+def _redeem_assets(terms: uint256, a: IVault.Appraisal, shares: uint256) -> uint256:
     """
     @return The most assets whose withdrawal, with its fee, costs no more than `shares`.
     """
     worth: uint256 = shares * a.nav // a.supply * MAX_BPS
     gap: uint256 = self._gap_out(a)
-    rate: uint256 = MAX_BPS + terms.floor_bps
+    rate: uint256 = MAX_BPS + self._floor(terms)
     leaving: uint256 = worth // rate
     if leaving > gap:
-        leaving = (worth + terms.surcharge_bps * gap) // (rate + terms.surcharge_bps)
+        leaving = (worth + self._surcharge(terms) * gap) // (rate + self._surcharge(terms))
     return leaving * a.scale // a.price  # down, all three: pay less
 
 
@@ -540,15 +526,15 @@ def _redeem_assets(terms: Terms, a: IVault.Appraisal, shares: uint256) -> uint25
 @internal
 @view
 def _max_deposit(receiver: address) -> uint256:
-    terms: Terms = self._unpack_terms()
-    book: Book = self._unpack()
+    terms: uint256 = self._terms
+    book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
     usable, a = self._try_appraise(terms, book)
-    if not usable or receiver in [empty(address), terms.vault, self]:
+    if not usable or receiver in [empty(address), self._vault(terms), self]:
         return 0
     supply: uint256 = a.supply + self._due(book)  # the vault's limits do not know what is due
-    room: uint256 = (staticcall IVault(terms.vault).flow_room(self))[0]
+    room: uint256 = (staticcall IVault(self._vault(terms)).flow_room(self))[0]
     shares: uint256 = min(room * supply // WAD, MAX_SUPPLY - supply)  # fee included; down
     return self._ratio(self._ratio(shares, a.nav, a.supply), a.scale, a.price)  # down
 
@@ -556,18 +542,18 @@ def _max_deposit(receiver: address) -> uint256:
 @internal
 @view
 def _max_redeem(owner: address) -> uint256:
-    terms: Terms = self._unpack_terms()
-    book: Book = self._unpack()
+    terms: uint256 = self._terms
+    book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
     usable, a = self._try_appraise(terms, book)
     if not usable or owner == self:
         return 0
     supply: uint256 = a.supply + self._due(book)
-    room: uint256 = (staticcall IVault(terms.vault).flow_room(self))[1]
+    room: uint256 = (staticcall IVault(self._vault(terms)).flow_room(self))[1]
     all_held: uint256 = a.held + self._fee(terms, a.held, self._gap_out(a))
     return min(
-        min(staticcall IERC20(terms.vault).balanceOf(owner), room * supply // WAD),  # down
+        min(staticcall IERC20(self._vault(terms)).balanceOf(owner), room * supply // WAD),  # down
         self._ratio(all_held, a.supply, a.nav),  # down: no more assets than the vault holds
     )
 
@@ -577,29 +563,29 @@ def _max_redeem(owner: address) -> uint256:
 
 @internal
 @view
-def _appraise(terms: Terms, book: Book) -> IVault.Appraisal:
+def _appraise(terms: uint256, book: uint256) -> IVault.Appraisal:
     """
     @return The vault now; its supply without the fee shares that are due to be burnt.
     """
-    a: IVault.Appraisal = staticcall IVault(terms.vault).appraise(self.asset)
+    a: IVault.Appraisal = staticcall IVault(self._vault(terms)).appraise(self.asset)
     a.supply -= self._due(book)
     return a
 
 
 @internal
 @view
-def _try_appraise(terms: Terms, book: Book) -> (bool, IVault.Appraisal):
+def _try_appraise(terms: uint256, book: uint256) -> (bool, IVault.Appraisal):
     """
     @dev Never reverts, but where a caller gives so little gas that a vault in order could not answer: nobody chooses
          by the gas whether a live price or an old one is read.
     """
-    if book.pulling:
+    if (book >> PULLING) & 1 == 1:
         return False, empty(IVault.Appraisal)
     gas_before: uint256 = msg.gas
     success: bool = False
     response: Bytes[APPRAISAL_SIZE] = b""
     success, response = raw_call(
-        terms.vault,
+        self._vault(terms),
         abi_encode(self.asset, method_id=method_id("appraise(address)")),
         max_outsize=APPRAISAL_SIZE,
         gas=APPRAISE_GAS,
@@ -621,13 +607,21 @@ def _seen() -> IVault.Appraisal:
     """
     @return The vault now or, where it cannot be priced, as it was last seen, valued in units of the asset.
     """
-    book: Book = self._unpack()
+    book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
-    usable, a = self._try_appraise(self._unpack_terms(), book)
+    usable, a = self._try_appraise(self._terms, book)
     if usable:
         return a
-    return IVault.Appraisal(nav=book.assets, supply=book.supply, held=0, target=0, price=1, scale=1, balance=0)
+    return IVault.Appraisal(
+        nav=self._lengthen((book >> ASSETS) & (2**40 - 1)),
+        supply=self._lengthen(book >> SUPPLY),
+        held=0,
+        target=0,
+        price=1,
+        scale=1,
+        balance=0,
+    )
 
 
 @internal
@@ -654,28 +648,28 @@ def _ratio(a: uint256, b: uint256, c: uint256) -> uint256:
 
 @internal
 @view
-def _remaining(book: Book) -> (uint256, uint256):
+def _remaining(book: uint256) -> (uint256, uint256):
     """
     @return Fee shares that are not due yet, rounded up, and the seconds until all are.
     """
-    elapsed: uint256 = block.timestamp - book.since
-    if elapsed >= book.left:
+    left: uint256 = (book >> LEFT) & MAX_LEFT
+    elapsed: uint256 = block.timestamp - ((book >> SINCE) & (2**34 - 1))
+    if elapsed >= left:
         return 0, 0
-    left: uint256 = book.left - elapsed
-    return self._div_up(book.locked * left, book.left), left
+    return self._div_up((book & MAX_SUPPLY) * (left - elapsed), left), left - elapsed
 
 
 @internal
 @view
-def _due(book: Book) -> uint256:
+def _due(book: uint256) -> uint256:
     """
     @return Fee shares in the vault's supply whose time has come: the next flow burns them, so no price counts them.
     """
-    return book.locked - self._remaining(book)[0]
+    return (book & MAX_SUPPLY) - self._remaining(book)[0]
 
 
 @internal
-def _write(book: Book, fee: uint256, burn_seconds: uint256, after: IVault.Appraisal) -> uint256:
+def _write(book: uint256, fee: uint256, burn_seconds: uint256, after: IVault.Appraisal) -> uint256:
     """
     @dev Lock a new fee beside what is left of the old ones: together for their mean remaining time, weighted by shares.
          So dust delays nothing, and to hold a share back for a second costs a fee of as many share-seconds.
@@ -687,52 +681,22 @@ def _write(book: Book, fee: uint256, burn_seconds: uint256, after: IVault.Apprai
     if fee > 0:
         left = (locked * left + fee * burn_seconds) // (locked + fee)  # down: never longer
         locked += fee
-    self._book = self._pack(
-        Book(
-            locked=locked,
-            since=block.timestamp,
-            left=left,
-            pulling=False,
-            assets=self._ratio(after.nav, after.scale, after.price),
-            supply=after.supply,
-        )
+    self._book = (
+        locked
+        | (block.timestamp << SINCE)
+        | (left << LEFT)
+        | (self._shorten(self._ratio(after.nav, after.scale, after.price)) << ASSETS)
+        | (self._shorten(after.supply) << SUPPLY)
     )
     return locked
 
 
 @internal
 @view
-def _open_book() -> Book:
-    book: Book = self._unpack()
-    assert not book.pulling, "locked"
+def _open_book() -> uint256:
+    book: uint256 = self._book
+    assert (book >> PULLING) & 1 == 0, "locked"
     return book
-
-
-@internal
-@view
-def _unpack() -> Book:
-    word: uint256 = self._book
-    return Book(
-        locked=word & MAX_SUPPLY,
-        since=(word >> 112) & (2**34 - 1),
-        left=(word >> 146) & (2**22 - 1),
-        pulling=(word >> 168) & 1 == 1,
-        assets=self._lengthen((word >> 169) & (2**40 - 1)),
-        supply=self._lengthen(word >> 209),
-    )
-
-
-@internal
-@pure
-def _pack(book: Book) -> uint256:
-    return (
-        book.locked
-        | (book.since << 112)
-        | (book.left << 146)
-        | (convert(book.pulling, uint256) << 168)
-        | (self._shorten(book.assets) << 169)
-        | (self._shorten(book.supply) << 209)
-    )
 
 
 @internal
@@ -757,25 +721,28 @@ def _lengthen(short: uint256) -> uint256:
 
 
 @internal
-@view
-def _unpack_terms() -> Terms:
-    word: uint256 = self._terms
-    return Terms(
-        vault=convert(word & (2**160 - 1), address),
-        floor_bps=(word >> 160) & (2**14 - 1),
-        surcharge_bps=(word >> 174) & (2**14 - 1),
-        burn_seconds=word >> 188,
-    )
+@pure
+def _vault(terms: uint256) -> address:
+    return convert(terms & (2**160 - 1), address)
 
 
 @internal
-def _set_terms(terms: Terms):
-    assert terms.floor_bps <= MAX_FEE_BPS, "fees above cap"
-    assert terms.surcharge_bps <= MAX_FEE_BPS - terms.floor_bps, "fees above cap"
+@pure
+def _floor(terms: uint256) -> uint256:
+    return (terms >> FLOOR) & MASK
+
+
+@internal
+@pure
+def _surcharge(terms: uint256) -> uint256:
+    return (terms >> SURCHARGE) & MASK
+
+
+@internal
+def _set_terms(vault: address, floor_bps: uint256, surcharge_bps: uint256, burn_seconds: uint256):
+    assert floor_bps <= MAX_FEE_BPS, "fees above cap"
+    assert surcharge_bps <= MAX_FEE_BPS - floor_bps, "fees above cap"
     self._terms = (
-        convert(terms.vault, uint256)
-        | (terms.floor_bps << 160)
-        | (terms.surcharge_bps << 174)
-        | (terms.burn_seconds << 188)
+        convert(vault, uint256) | (floor_bps << FLOOR) | (surcharge_bps << SURCHARGE) | (burn_seconds << BURN)
     )
-    log FeesSet(floor_bps=terms.floor_bps, surcharge_bps=terms.surcharge_bps)
+    log FeesSet(floor_bps=floor_bps, surcharge_bps=surcharge_bps)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.teller.stage import Desk
+from tests.unit.teller.stage import Desk, WeirdWorld
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +40,9 @@ def free_desk(_free_desk: Desk) -> Iterator[Desk]:
     yield _free_desk
     _free_desk.evm.revert(snapshot)
     _free_desk.world.prices = prices
+
+
+@pytest.fixture
+def weird_desk() -> Desk:
+    """Like `desk`; its tokens turn odd when a test says so."""
+    return Desk(world=WeirdWorld())

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.support.world import GUARDIAN, ZERO
-from tests.unit.teller.stage import ALICE, BOB, BURN, CASH, COIN, STOCK, USD, Desk, State
+from tests.support.world import ALICE, BOB, GUARDIAN, ZERO
+from tests.unit.teller.stage import BURN, CASH, COIN, STOCK, USD, Desk, State
 
 THOUSAND = [1_000 * unit for unit in USD]
 
