@@ -167,7 +167,7 @@ class Evm:
 
     def code(self, address: str) -> bytes:
         """The code at an address, without the 33 zeros that pyrevm pads it with."""
-        return bytes(self._evm.get_code(address))[:-33]
+        return bytes(self._evm.get_code(address) or b"")[:-33]
 
     def call(self, sender: str, to: str, data: bytes) -> bytes:
         """Raw output of a transaction; Reverted when it fails."""
