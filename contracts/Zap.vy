@@ -234,7 +234,7 @@ def _zap_out(
     before: uint256 = staticcall IERC20(token).balanceOf(receiver)
     self._send_all(token, receiver)
     after: uint256 = staticcall IERC20(token).balanceOf(receiver)
-    assert after >= before and after - before >= min_amount, "too little paid"
+    assert after - before >= min_amount, "too little paid"
     self._return_leftovers(redeemed, token, via)
     log ZappedOut(
         vault=vault, caller=msg.sender, receiver=receiver, token=token, shares=shares, amount=after - before

@@ -14,7 +14,7 @@ flag Weird:
     LONG  # 16: they return true and then 64,000 bytes
     FEE  # 32: 1 % of what is transferred is lost
     LIES  # 64: a transfer returns true and moves nothing
-    NO_ZERO  # 128: a transfer of 0 reverts
+    NO_ZERO  # 128: a transfer or an approval of 0 reverts
     ZERO_FIRST  # 256: an allowance must be 0 before it is set to something else
     PAUSED  # 512: transfers fail
     BURNS_GAS  # 1024: transfers use up all gas
@@ -122,6 +122,7 @@ def balanceOf(account: address) -> Bytes[32]:
 @external
 @raw_return
 def approve(spender: address, amount: uint256) -> Bytes[MAX_ANSWER]:
+    assert Weird.NO_ZERO not in self.weird or amount > 0, "zero approval"
     if Weird.ZERO_FIRST in self.weird:
         assert amount == 0 or self.allowance[msg.sender][spender] == 0, "allowance is not 0"
     self.allowance[msg.sender][spender] = amount

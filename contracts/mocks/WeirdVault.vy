@@ -11,6 +11,7 @@ from ethereum.ercs import IERC20
 assets_: DynArray[address, 16]
 balances_: DynArray[uint256, 16]
 totalSupply: public(uint256)
+allowance: public(HashMap[address, HashMap[address, uint256]])
 asks: DynArray[uint256, 16]  # what a mint asks for
 takes: DynArray[uint256, 16]  # what it then takes
 target: address
@@ -31,6 +32,11 @@ def set_answers(
 @external
 def set_takes(takes: DynArray[uint256, 16]):
     self.takes = takes
+
+
+@external
+def set_allowance(owner: address, spender: address, amount: uint256):
+    self.allowance[owner][spender] = amount
 
 
 @external

@@ -6,7 +6,7 @@ from tests.support.evm import Reverted, artifact
 from tests.support.venue import FOREVER, V2_FEE_BPS, call_data, is_token0, send
 from tests.support.world import WAD
 
-SILENT, FALSE_ON_FAILURE, FEE, ZERO_FIRST, PAUSED, APPROVE_FALSE = 1, 2, 32, 256, 512, 65_536
+SILENT, FALSE_ON_FAILURE, FEE, NO_ZERO, ZERO_FIRST, PAUSED, APPROVE_FALSE = 1, 2, 32, 128, 256, 512, 65_536
 NOBODY = "0x" + "00" * 20
 
 
@@ -198,6 +198,17 @@ def test_approves_tokens_that_want_a_zero_allowance_first(zap_in, stock_vault, w
         stock.call("mint", executor.address, 4 * WAD)
         assert zap_in(token=weird, amount=WAD, payload=b"", of=stock_vault) == 4 * WAD
         assert weird.call("allowance", zap.address, stock_vault.address) == 0
+
+
+def test_does_without_an_asset_that_the_vault_holds_none_of(
+    zap_in, stock_vault, weird, stock, executor, depositor
+):
+    """Nothing of it is asked, approved or moved."""
+    weird.call("seize", stock_vault.address, 50 * WAD)
+    weird.call("set_weird", NO_ZERO)
+    stock.call("mint", executor.address, 4 * WAD)
+    assert zap_in(token=stock, amount=0, payload=b"", of=stock_vault, via=[weird]) == 4 * WAD
+    assert units_of(weird, depositor.address) == 10 * WAD
 
 
 def test_cannot_be_reentered_by_its_vault(evm, zap_in, zap, cash, depositor):

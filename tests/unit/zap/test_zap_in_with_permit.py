@@ -2,8 +2,8 @@ import pytest
 
 from offchain.planner.payload import SwapV2, SwapV3, encode
 from tests.support.basket import units_of
-from tests.support.evm import Reverted
-from tests.support.venue import FOREVER, V2_FEE_BPS, is_token0, send
+from tests.support.evm import Reverted, artifact
+from tests.support.venue import FOREVER, V2_FEE_BPS, call_data, is_token0, send
 from tests.support.world import WAD
 
 AMOUNT = 6 * WAD
@@ -117,3 +117,16 @@ def test_reverts_after_the_deadline(evm, zap_in, refuses, sign, weird, zap):
 def test_reverts_after_the_deadline_with_an_allowance(evm, refuses, zap, weird, depositor):
     send(weird, "approve", zap.address, AMOUNT, sender=depositor.address)
     refuses("deadline passed", deadline=evm.now - 1)
+
+
+def test_cannot_be_reentered_by_its_vault(evm, zap, weird, signature, receiver, depositor):
+    hostile, other = (evm.deploy(artifact("WeirdVault")) for _ in range(2))
+    hostile.call("set_answers", [weird.address], [1], 1, [1])
+    inner = (other.address, 0, 0, weird.address, b"", [], 0, receiver, FOREVER)
+    hostile.call("set_call", zap.address, call_data(zap, "zap_out", *inner))
+    hostile.call("make_call")
+    assert hostile.call("called")  # by itself the call is fine
+
+    args = (hostile.address, weird.address, AMOUNT, b"", [], 0, receiver, FOREVER, *signature)
+    zap.call("zap_in_with_permit", *args, sender=depositor.address)
+    assert not hostile.call("called")

@@ -7,7 +7,7 @@ from tests.support.venue import FOREVER, V2_FEE_BPS, call_data, is_token0
 from tests.support.world import WAD
 
 SHARES = 20 * WAD  # 10 cash and 20 stock
-FEE, BURNS_GAS, BALANCE_REVERTS = 32, 1_024, 4_096
+FALSE_ON_FAILURE, FEE, BURNS_GAS, BALANCE_REVERTS = 2, 32, 1_024, 4_096
 NOBODY = "0x" + "00" * 20
 
 
@@ -155,6 +155,15 @@ def test_pays_nothing_of_a_token_it_never_got(zap_out, weird, cash, depositor, i
     assert zap_out(token=weird, payload=b"") == 0
     assert units_of(cash, depositor.address) == 10 * WAD
     assert is_empty()
+
+
+def test_reverts_when_the_payment_returns_false(refuses, zap_out, weird, executor, receiver):
+    weird.call("mint", executor.address, 5)
+    weird.call("set_blocked", receiver, True)
+    weird.call("set_weird", FALSE_ON_FAILURE)
+    refuses("transfer failed", token=weird, payload=b"")
+    weird.call("set_blocked", receiver, False)
+    assert zap_out(token=weird, payload=b"") == 5
 
 
 def test_reverts_after_the_deadline(evm, zap_out, refuses):

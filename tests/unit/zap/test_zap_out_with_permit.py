@@ -1,8 +1,8 @@
 import pytest
 
 from tests.support.basket import units_of
-from tests.support.evm import DEPLOYER, Reverted
-from tests.support.venue import FOREVER
+from tests.support.evm import DEPLOYER, Reverted, artifact
+from tests.support.venue import FOREVER, call_data
 from tests.support.world import WAD
 
 SHARES = 20 * WAD  # 10 cash and 20 stock
@@ -95,3 +95,16 @@ def test_reverts_after_the_deadline(evm, zap_out, refuses, sign, vault, zap, dep
     vault.call("approve", zap.address, SHARES, sender=depositor.address)
     refuses("deadline passed", deadline=late)
     zap_out(deadline=evm.now)
+
+
+def test_cannot_be_reentered_by_its_vault(evm, zap, cash, receiver):
+    hostile, other = (evm.deploy(artifact("WeirdVault")) for _ in range(2))
+    hostile.call("set_allowance", DEPLOYER, zap.address, SHARES)
+    inner = (other.address, 0, 0, cash.address, b"", [], 0, receiver, FOREVER)
+    hostile.call("set_call", zap.address, call_data(zap, "zap_out", *inner))
+    hostile.call("make_call")
+    assert hostile.call("called")  # by itself the call is fine
+
+    args = (hostile.address, SHARES, 0, cash.address, b"", [], 0, receiver, FOREVER, *NO_SIGNATURE)
+    zap.call("zap_out_with_permit", *args)
+    assert not hostile.call("called")
