@@ -80,7 +80,7 @@ WAD: constant(uint256) = 10**18
 BPS: constant(uint256) = 10**14  # one basis point as a WAD
 YEAR: constant(uint256) = 365 * 86400
 MAX_START: constant(uint256) = 1000  # bps
-WEIGHT_ERROR: constant(uint256) = 2  # WAD of weight: the vault rounds a weight and a gain down
+WEIGHT_UNIT: constant(uint256) = 1  # WAD: the vault rounds a weight and a gain down, together by less than two
 DUST: constant(uint256) = 100  # WAD of weight: below, the vault's own rounding decides whether drift fell
 DECISION: public(constant(bytes32)) = 0x61756374696f6e2066696c6c0000000000000000000000000000000000000000  # "auction fill"
 EXECUTED: constant(bytes4) = method_id("execute(bytes)", output_type=bytes4)
@@ -319,7 +319,7 @@ def _surplus(s: Side, nav: uint256, factor: uint256) -> uint256:
     """
     @return What may be sold before the asset is down to its target, of the NAV as it is after the fill.
     """
-    wanted: uint256 = self._ceil_div(nav * (s.target + WEIGHT_ERROR), WAD)  # up: sell less
+    wanted: uint256 = self._ceil_div(nav * (s.target + WEIGHT_UNIT), WAD)  # up: sell less
     if s.held <= wanted:
         return 0
     gained: uint256 = max(factor, WAD) - WAD  # part of what is sold; up, below: sell less

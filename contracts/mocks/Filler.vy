@@ -84,6 +84,14 @@ def fill(
 
 
 @external
+def make_call():
+    """
+    @notice The call of CALL, while no fill runs.
+    """
+    self._make_call()
+
+
+@external
 def on_fill(sell: address, sold: uint256, buy: address, owed: uint256, data: Bytes[4096]) -> bytes4:
     self.caller = msg.sender
     self.sell = sell
@@ -93,9 +101,7 @@ def on_fill(sell: address, sold: uint256, buy: address, owed: uint256, data: Byt
     self.data = data
     self.held = staticcall IERC20(sell).balanceOf(self)
     if self.mode == CALL:
-        self.called, self.answer = raw_call(
-            self.target, self.call_data, max_outsize=256, revert_on_failure=False
-        )
+        self._make_call()
     if self.mode == PAY_DIRECTLY:
         extcall IERC20(buy).transfer(self.vault, owed)
     elif self.mode != PAY_NOTHING:
@@ -103,3 +109,8 @@ def on_fill(sell: address, sold: uint256, buy: address, owed: uint256, data: Byt
     if self.mode == WRONG_ANSWER:
         return 0xdeadbeef
     return method_id("on_fill(address,uint256,address,uint256,bytes)", output_type=bytes4)
+
+
+@internal
+def _make_call():
+    self.called, self.answer = raw_call(self.target, self.call_data, max_outsize=256, revert_on_failure=False)

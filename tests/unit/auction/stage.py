@@ -1,18 +1,19 @@
 """A vault made by the factory, an auction that is its keeper, and a filler with tokens and allowances.
 
-The vault's timelock is an account that the tests hold, so that they can set what only it may. Tokens are scripted:
+The vault's timelock makes any call for anyone, so that tests can set what only it may. Tokens are scripted:
 `hold` gives the vault any balances. Values are in USD WAD unless said otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import pyrevm
 import pytest
+from eth_abi import encode
 
-from tests.support.evm import Contract, Event, Evm, Reverted, artifact
+from tests.support.evm import Contract, Event, Evm, Function, Reverted, artifact
 
 WAD = 10**18
 BPS = 10**14
@@ -20,9 +21,7 @@ DAY = 86_400
 HOUR = 3_600
 START = 1_700_000_000
 ZERO = "0x" + "00" * 20
-OWNER, TIMELOCK, KEEPER, FILLER, RECEIVER, VICTIM, STRANGER = (
-    "0x" + f"{n:02x}" * 20 for n in range(0xB1, 0xB8)
-)
+OWNER, KEEPER, FILLER, RECEIVER, VICTIM, STRANGER = ("0x" + f"{n:02x}" * 20 for n in range(0xB1, 0xB7))
 MANY = 2**255
 GRACE, DECAY, START_BPS = HOUR, 4 * HOUR, 100
 MILLION = 10**6 * WAD
@@ -40,6 +39,25 @@ RULES: dict[str, int] = {
     "speed_capacity_bps": 1_000,
     "speed_refill_bps_per_day": 100,
 }
+
+
+def calldata(contract: Contract, function: str, *args: Any) -> bytes:
+    """A call to it."""
+    entries = (e for e in contract.abi if e["type"] == "function" and e["name"] == function)
+    return Function(next(entries)).encode(*args)
+
+
+def is_weird(token: Contract) -> bool:
+    """A WeirdToken: it may lie about balances and answer anything."""
+    return token.abi is artifact("WeirdToken")["abi"]
+
+
+@contextmanager
+def reverts(reason: str) -> Iterator[None]:
+    """What runs within reverts with exactly this reason."""
+    with pytest.raises(Reverted) as refusal:
+        yield
+    assert refusal.value.reason == reason
 
 
 class Stage:
@@ -66,15 +84,14 @@ class Stage:
         self.oracle = self.deploy("ScriptedOracle")
         self.set_prices(self.prices)
         self.auction = self.deploy("Auction", *auction)
-        self.set_code(TIMELOCK, b"\x00")  # it takes the registration
+        self.timelock = self.deploy("OpenTimelock")
         self.book = self.deploy("RuleBook")
-        implementation = self.deploy("Vault", self.book.address, TIMELOCK)
+        implementation = self.deploy("Vault", self.book.address, self.timelock.address)
         self.factory = self.deploy("VaultFactory", implementation.address, self.book.address)
         self.vault = self._create()
-        self.set_code(TIMELOCK, None)
         for token in self.tokens:
-            self.give(token, FILLER, 10**40)
-            token.call("approve", self.auction.address, MANY, sender=FILLER)
+            self.set_balance(token, FILLER, 10**40)
+            self.approve(token, FILLER, self.auction, MANY)
 
     def _create(self) -> Contract:
         rows = zip(self.tokens, self.targets_bps, self.errors_bps, strict=True)
@@ -84,28 +101,31 @@ class Stage:
         config = ("Stage", "STG", assets, rules, self.oracle.address, *people, 0, OWNER)
         seed = self.worth([max(bps, 1) * 100 * WAD for bps in self.targets_bps])
         for token, amount in zip(self.tokens, seed, strict=True):
-            self.give(token, OWNER, amount)
-            token.call("approve", self.factory.address, amount, sender=OWNER)
+            self.set_balance(token, OWNER, amount)
+            self.approve(token, OWNER, self.factory, amount)
         address = self.factory.call("create_vault", config, seed, bytes(32), sender=OWNER)
         return self.evm.at(address, artifact("Vault"))
 
     def deploy(self, name: str, *args: Any) -> Contract:
         return self.evm.deploy(artifact(name), *args)
 
-    def set_code(self, account: str, code: bytes | None) -> None:
-        self.evm._evm.insert_account_info(account, pyrevm.AccountInfo(code=code))
-
     # Tokens and prices
 
-    def give(self, token: Contract, account: str, amount: int) -> None:
-        """Add to the account's balance; of a WeirdToken too, which mints."""
-        if any(entry.get("name") == "set_balance" for entry in token.abi):
-            token.call("set_balance", account, token.call("balanceOf", account) + amount)
+    def set_balance(self, token: Contract, account: str, amount: int) -> None:
+        """Of a WeirdToken too, which mints and seizes."""
+        if not is_weird(token):
+            token.call("set_balance", account, amount)
         else:
+            token.call("seize", account, token.call("held", account))
             token.call("mint", account, amount)
 
     def balance(self, index: int, account: str) -> int:
-        return int(self.tokens[index].call("balanceOf", account))
+        token = self.tokens[index]
+        return int(token.call("held" if is_weird(token) else "balanceOf", account))
+
+    def approve(self, token: Contract, owner: str, spender: Contract, amount: int) -> None:
+        """Whatever the token answers."""
+        self.evm.call(owner, token.address, calldata(token, "approve", spender.address, amount))
 
     def balances(self) -> list[int]:
         return [self.balance(i, self.vault.address) for i in range(len(self.tokens))]
@@ -117,7 +137,7 @@ class Stage:
     def hold(self, values: Sequence[int]) -> None:
         """The vault holds so much of each asset, in USD WAD."""
         for token, amount in zip(self.tokens, self.worth(values), strict=True):
-            token.call("set_balance", self.vault.address, amount)
+            self.set_balance(token, self.vault.address, amount)
 
     def value(self, index: int, amount: int) -> int:
         """USD WAD, rounded down."""
@@ -136,7 +156,11 @@ class Stage:
         return list(self.vault.call("settings"))
 
     def configure(self, settings: Sequence[Any]) -> None:
-        self.vault.call("configure", "test", b"", tuple(settings), sender=TIMELOCK)
+        self.as_timelock("configure", "test", b"", tuple(settings))
+
+    def as_timelock(self, function: str, *args: Any) -> None:
+        """A call of the vault's that only its timelock may make."""
+        self.timelock.call("forward", self.vault.address, calldata(self.vault, function, *args))
 
     def pause(self, until: int) -> None:
         self.configure([*self.settings()[:6], until])
@@ -182,9 +206,8 @@ class Stage:
 
     def refuses(self, reason: str, sell: int = 0, buy: int = 1, max_sell: int = MANY, **given: Any) -> None:
         """The same fill reverts with exactly this reason."""
-        with pytest.raises(Reverted) as refusal:
+        with reverts(reason):
             self.fill(sell, buy, max_sell, **given)
-        assert refusal.value.reason == reason
 
     def quote(self, sell: int = 0, buy: int = 1, max_sell: int = MANY) -> Any:
         """Session, sold, owed."""
@@ -195,6 +218,14 @@ class Stage:
         """The auction's only event of the last transaction."""
         (event,) = [e for e in self.evm.events() if e.address.lower() == self.auction.address.lower()]
         return event
+
+
+def order_bytes(stage: Stage, vault: str, filler: str, sold: int, owed: int, **given: Any) -> bytes:
+    """The payload of a fill of asset 0 for asset 1, as docs/spec.md encodes it."""
+    receiver, data = given.get("receiver", RECEIVER), given.get("data", b"")
+    buy = stage.tokens[given.get("buy", 1)].address
+    order = (vault, filler, receiver, stage.tokens[0].address, sold, buy, owed, data)
+    return encode(["(address,address,address,address,uint256,address,uint256,bytes)"], [order])
 
 
 # Asset 0 is 10 points above its target, the others 5 below.

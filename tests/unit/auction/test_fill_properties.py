@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.evm import Reverted
-from tests.unit.auction.stage import BPS, DECAY, GRACE, MANY, MILLION, START_BPS, WAD, Stage
+from tests.unit.auction.stage import BPS, DECAY, GRACE, MANY, MILLION, RECEIVER, START_BPS, WAD, Stage
 
 BASKETS = 40
 CASES = 12  # a basket
@@ -119,13 +119,13 @@ def check_fill(stage: Stage, sell: int, buy: int, factor: int, max_sell: int = M
     session, sold, owed = offered
     before, nav_before = stage.balances(), stage.nav()
     used_before = stage.vault.call("loss_budget_used")
-    received = stage.balance(sell, "0x" + "b5" * 20)
+    received = stage.balance(sell, RECEIVER)
     assert (session, stage.fill(sell, buy, max_sell)) == (1, (sold, owed))
     after, nav_after = stage.balances(), stage.nav()
     assert [b - a for a, b in zip(after, before, strict=True)] == [
         sold if i == sell else -owed if i == buy else 0 for i in range(len(before))
     ]
-    assert stage.balance(sell, "0x" + "b5" * 20) == received + sold
+    assert stage.balance(sell, RECEIVER) == received + sold
 
     sold_value = Fraction(sold * stage.prices[sell], stage.scales[sell])
     paid_value = Fraction(owed * stage.prices[buy], stage.scales[buy])
@@ -185,6 +185,8 @@ def exhaust(
         filled = answer(stage.fill, *pair, max_sell)
         if filled:
             sold[pair] += filled[0]
+            if len(stage.tokens) > 2:
+                left = list(pairs)  # a fill that gains or loses moves the other assets' weights
         elif max_sell == MANY:
             left.remove(pair)
     return sold
@@ -208,18 +210,18 @@ def test_fills_in_parts_and_in_any_order_reach_what_whole_ones_reach(number: int
     words, rules, _, _, *rest = stage.settings()
     # opened by the calendar: with a tolerance of 0 it stays open to the end
     stage.configure([words, rules, 1 | (stage.evm.now - age) << 32 | 1 << 152, 0, *rest])
-    pairs = [(i, j) for i in range(count) for j in range(count) if weights[i] > weights[j] and i != j]
+    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
 
     start = stage.evm.snapshot()
     whole = exhaust(stage, pairs, None)
-    reached = total_drift(stage)
+    assert total_drift(stage) <= 1e-6
     order = rng.sample(pairs, len(pairs))
     for parts in (None, rng):
         stage.evm.revert(start)
         start = stage.evm.snapshot()
         filled = exhaust(stage, order, parts)
-        assert total_drift(stage) <= reached + 1e-6
-        if count == 2:  # else what one fill's gain moves past a target is bought back by another
+        assert total_drift(stage) <= 1e-6
+        if count == 2:  # with more, what one fill's gain moves past a target is bought back by another
             assert filled[1, 0] * (1 + 1e-9) + 100 >= whole[1, 0]
 
 
