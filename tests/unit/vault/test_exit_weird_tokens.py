@@ -310,6 +310,21 @@ def test_of_so_little_that_nothing_moves_calls_no_transfer(chain):
     assert redeem(basket, 0, shares=10)[WEIRD] == 0
 
 
+# Trades
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_session_needs_every_balance_or_a_quarantine(chain, arrange, name):
+    """Opening one reads all balances and moves nothing; the token in quarantine is not called."""
+    basket = arrange(CASES[name])
+    basket.oracle.call("set_prices", [WAD, 4 * WAD, 3 * WAD], NONE)
+    if name.startswith("balance") or CASES[name].arrange is vanishes:
+        with pytest.raises(Reverted):
+            basket.vault.call("open_session", sender=STRANGER)
+        quarantines(basket)
+    assert basket.vault.call("open_session", sender=STRANGER) == 1
+
+
 # Entry
 
 
@@ -430,8 +445,8 @@ def test_a_token_that_calls_back_finds_the_vault_locked(chain, entry):
 # Two addresses
 
 
-def test_two_addresses_of_one_balance_in_one_basket(chain):
-    """Recorded: what the vault does when both are in its basket."""
+def test_two_addresses_in_one_basket_are_not_detected(chain):
+    """Why nobody should make such a basket: half the shares take three quarters of the token."""
     evm = chain[0]
     cash, weird, _ = make_tokens(evm)
     twin = evm.deploy(artifact("WeirdTwin"), weird.address)
@@ -444,6 +459,16 @@ def test_two_addresses_of_one_balance_in_one_basket(chain):
     seeds = [10**9, WAD // 2, WAD // 2]
     vault_address = basket.factory.call("create_vault", basket.config(), seeds, basket.salt)
     vault = evm.at(vault_address, artifact("Vault"))
-    half = vault.call("totalSupply") // 2
+    supply = vault.call("totalSupply")
+    half = supply // 2
+    before = evm.snapshot()
+    send(weird, "mint", DEPLOYER, 3 * WAD)
+    for token in basket.tokens:
+        send(token, "approve", vault.address, MAX)
+    cash.call("mint", DEPLOYER, 10**9)
+    asked = vault.call("mint_in_kind", half, [MAX] * 3, DEPLOYER)
+    assert asked[1:] == (WAD // 2, WAD * 3 // 4)  # for a half, of one WAD
+    evm.revert(before)
+
     vault.call("redeem_in_kind", half, ALICE, DEPLOYER, NONE, 0)
     assert units_of(weird, ALICE) == WAD * 3 // 4
