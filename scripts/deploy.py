@@ -1,4 +1,4 @@
-"""Deploy Evenkeel: PriceOracle, Executor, Zap, RuleBook, Vault (implementation), VaultFactory, then a vault.
+"""Deploy Evenkeel's shared contracts, in the order of CONTRACTS, then a vault.
 
 brownie run deploy                                                  a rehearsal on the local chain
 brownie run deploy main deploy/mine.yaml --network sepolia          for real
@@ -25,16 +25,29 @@ from vyper.compiler.input_bundle import FilesystemInputBundle
 from vyper.compiler.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+ZERO = "0x" + "00" * 20
 CONTRACTS = [
     "PriceOracle",
     "Executor",
     "Zap",
     "RuleBook",
+    "Teller",  # the implementation, as the vault
+    "Timelock",
     "Vault",
     "VaultFactory",
+    "Auction",
+    "VaultLens",
 ]  # in the order of deployment
-# A constructor's argument is the address of the contract of that name.
-ARGUMENTS = {"executor_": "Executor", "rule_book_": "RuleBook", "implementation_": "Vault"}
+# A constructor's argument is the address of the contract of that name, or a field of the file's section.
+ARGUMENTS = {
+    "executor_": "Executor",
+    "rule_book_": "RuleBook",
+    "teller_implementation_": "Teller",
+    "timelock_": "Timelock",
+    "implementation_": "Vault",
+}
+SECTIONS = {"PriceOracle": "oracle", "Auction": "auction"}
+MAX_KEEPERS = 4
 MODES = ["CALENDAR", "THRESHOLD", "EITHER", "BOTH"]
 UNITS = ["DAYS", "MONTHS"]
 ASSET_NUMBERS = [
@@ -69,7 +82,7 @@ def main(file: str = "deploy/example.yaml") -> dict[str, str]:
 
     project = brownie_project.get_loaded_projects()[0]
     for name in CONTRACTS:
-        deploy(project, name, deployer, book, folder)
+        deploy(project, name, plan, deployer, book, folder)
     assets = need(plan, "assets")
     if rehearsal:
         stand_in(project, assets, deployer)
@@ -85,8 +98,12 @@ def check(plan: dict[str, Any]) -> None:
     for asset in need(plan, "assets"):
         for field in ("token", "feed", "heartbeat_seconds", "min_price_usd", "max_price_usd"):
             need(asset, field)
+    for name, section in SECTIONS.items():
+        for field, kind in constructor(name):
+            if kind != "address":
+                need(need(plan, section), field.removesuffix("_"))
     if "vault" in plan:
-        vault_config(plan["vault"], plan["assets"], oracle="", deployer="")
+        vault_config(plan["vault"], plan["assets"], oracle="", auction="", deployer="")
         for asset in plan["assets"]:
             need(asset, "seed")
 
@@ -129,15 +146,42 @@ def units(amount: Any, decimals: int) -> int:
     return int(Decimal(str(amount)).scaleb(decimals))
 
 
-def deploy(project: Any, name: str, deployer: LocalAccount, book: AddressBook, folder: Path) -> None:
+def artifact_of(name: str) -> dict[str, Any]:
+    """A contract as committed."""
+    found: dict[str, Any] = json.loads(
+        (ROOT / "offchain" / "chain" / "artifacts" / f"{name}.json").read_text()
+    )
+    return found
+
+
+def constructor(name: str) -> list[tuple[str, str]]:
+    """Name and type of each argument that the contract is deployed with."""
+    inputs = next((e["inputs"] for e in artifact_of(name)["abi"] if e["type"] == "constructor"), [])
+    return [(parameter["name"], parameter["type"]) for parameter in inputs]
+
+
+def argument(name: str, field: str, plan: dict[str, Any], deployer: str, book: AddressBook) -> Any:
+    """One argument of a constructor: another contract's address, or what the file says."""
+    if field in ARGUMENTS:
+        return book[ARGUMENTS[field]]
+    section, field = need(plan, SECTIONS[name]), field.removesuffix("_")
+    if field == "guardian":
+        return section.get(field) or deployer
+    if field == "sequencer_feed":
+        return section.get(field) or ZERO
+    return need(section, field)
+
+
+def deploy(
+    project: Any, name: str, plan: dict[str, Any], deployer: LocalAccount, book: AddressBook, folder: Path
+) -> None:
     """Step 1: one shared contract, exactly as committed in offchain/chain/artifacts."""
     container = project[name]
-    artifact = json.loads((ROOT / "offchain" / "chain" / "artifacts" / f"{name}.json").read_text())
-    if container.bytecode.removeprefix("0x") != artifact["bytecode"].removeprefix("0x"):
+    if container.bytecode.removeprefix("0x") != artifact_of(name)["bytecode"].removeprefix("0x"):
         sys.exit(f"{name}: the compiled code differs from the committed artifact; run `make artifacts` first")
-    inputs = next((entry["inputs"] for entry in artifact["abi"] if entry["type"] == "constructor"), [])
-    arguments = [book[ARGUMENTS[parameter["name"]]] for parameter in inputs]
-    encoded = encode([parameter["type"] for parameter in inputs], arguments).hex()
+    inputs = constructor(name)
+    arguments = [argument(name, field, plan, deployer.address, book) for field, _ in inputs]
+    encoded = encode([kind for _, kind in inputs], arguments).hex()
     (folder / f"{name}.standard.json").write_text(json.dumps(standard_json(name), indent=1) + "\n")
     (folder / f"{name}.constructor.txt").write_text(encoded + "\n")
     if name in book:
@@ -175,13 +219,17 @@ def stand_in(project: Any, assets: list[dict[str, Any]], deployer: LocalAccount)
 def set_feeds(
     oracle: ProjectContract, plan: dict[str, Any], assets: list[dict[str, Any]], deployer: LocalAccount
 ) -> None:
-    """Step 2: a feed for each asset, then the oracle's owner."""
+    """Step 2: the first feed of each asset, then the oracle's owner."""
     for asset in assets:
         bounds = units(need(asset, "min_price_usd"), 18), units(need(asset, "max_price_usd"), 18)
         wanted = (need(asset, "feed"), need(asset, "heartbeat_seconds"), *bounds)
         feed, _, heartbeat, least, most = oracle.feeds(need(asset, "token"))
-        if (feed, heartbeat, least, most) != wanted:
+        if feed == ZERO:
             oracle.set_feed(asset["token"], *wanted, {"from": deployer})
+        elif (feed, heartbeat, least, most) != wanted:
+            sys.exit(
+                f"{asset['symbol']}: it has another feed; a change waits in the oracle's queue (docs/spec.md)"
+            )
     _, statuses = oracle.prices([asset["token"] for asset in assets])
     for asset, status in zip(assets, statuses, strict=True):
         if status != 0:
@@ -215,15 +263,18 @@ def create_vault(
         token.approve(factory, seed, {"from": deployer})
         seeds.append(seed)
     salt = int(vault.get("salt", 0)).to_bytes(32, "big")
-    config = vault_config(vault, assets, book["PriceOracle"], deployer.address)
+    config = vault_config(vault, assets, book["PriceOracle"], book["Auction"], deployer.address)
     created = factory.create_vault(config, seeds, salt, {"from": deployer})
     book.add(vault["symbol"], created.events["VaultCreated"]["vault"])
 
 
 def vault_config(
-    vault: dict[str, Any], assets: list[dict[str, Any]], oracle: str, deployer: str
+    vault: dict[str, Any], assets: list[dict[str, Any]], oracle: str, auction: str, deployer: str
 ) -> tuple[Any, ...]:
     """`Config` of docs/spec.md; a role that is not given is the deployer's."""
+    keepers = [*(vault.get("keepers") or [deployer]), *([auction] if vault.get("auction") else [])]
+    if len(keepers) > MAX_KEEPERS:
+        sys.exit(f"keepers: {MAX_KEEPERS} at most, the auction counted")
     rules = need(vault, "rules")
     anchor = need(rules, "calendar_anchor")
     if not isinstance(anchor, date):
@@ -241,7 +292,10 @@ def vault_config(
             *(need(rules, number) for number in RULE_NUMBERS),
         ),
         oracle,
-        *(vault.get(role) or deployer for role in ("owner", "guardian", "strategist", "keeper")),
+        vault.get("owner") or deployer,
+        need(vault, "delay_seconds"),
+        *(vault.get(role) or deployer for role in ("guardian", "strategist")),
+        keepers,
         need(vault, "fee_bps"),
         vault.get("fee_recipient") or deployer,
     )

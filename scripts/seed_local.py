@@ -35,7 +35,7 @@ def main() -> World:
         vault = world.create_vault(mode, f"Evenkeel {name}", symbol, day)
         assert vault.functions.roles(world.keeper.address).call() & KEEPER_ROLE
         print(f"{name:10} {vault.address}")
-    for name in ("factory", "oracle", "executor", "zap"):
+    for name in ("factory", "timelock", "oracle", "executor", "zap", "auction"):
         print(f"{name:10} {getattr(world, name).address}")
     for token in world.tokens:
         print(f"{token.functions.symbol().call():10} {token.address}")
