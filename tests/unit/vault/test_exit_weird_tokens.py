@@ -314,14 +314,18 @@ def test_of_so_little_that_nothing_moves_calls_no_transfer(chain):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_session_needs_every_balance_or_a_quarantine(chain, arrange, name):
+def test_trades_need_every_balance_or_a_quarantine(chain, arrange, name):
     """Opening one reads all balances and moves nothing; the token in quarantine is not called."""
     basket = arrange(CASES[name])
     basket.oracle.call("set_prices", [WAD, 4 * WAD, 3 * WAD], NONE)
     if name.startswith("balance") or CASES[name].arrange is vanishes:
-        with pytest.raises(Reverted):
-            basket.vault.call("open_session", sender=STRANGER)
+        for call in (("open_session",), ("appraise", basket.tokens[0].address)):
+            with pytest.raises(Reverted):
+                basket.vault.call(*call, sender=STRANGER)
         quarantines(basket)
+        refuses("quarantined", lambda: basket.vault.call("appraise", basket.tokens[0].address))
+    else:
+        assert basket.vault.call("appraise", basket.tokens[0].address)[0] > 0
     assert basket.vault.call("open_session", sender=STRANGER) == 1
 
 
