@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install artifacts test test-unit test-offchain check format demo lock clean
+.PHONY: help install artifacts test test-unit test-offchain check format gas mutate demo lock clean
 
 help: ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,12 @@ check: install ## lint, types, and whether the committed artifacts are fresh
 format: install ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+gas: install ## measure gas beside the peers and compare with the snapshot (UPDATE=1 replaces it)
+	$(BIN)/python tests/benchmarks/gas.py $(if $(UPDATE),--update,--check)
+
+mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", SAMPLE=50)
+	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(SAMPLE),--sample $(SAMPLE))
 
 demo: install ## run the main job end to end on a local chain
 	$(BIN)/evenkeel demo
