@@ -154,8 +154,11 @@ def test_local_chain_says_why_a_transaction_is_refused():
     with local_chain(day.timestamp) as chain:
         world = build_world(chain, day)
         vault = world.create_vault(Mode.THRESHOLD, "Test", "TST", day)
-        with pytest.raises(ChainError, match="not owner"):
+        with pytest.raises(ChainError, match="not timelock"):
             chain.send(chain.accounts[9], vault.functions.set_role(chain.accounts[9].address, 1))
+        hire = world.announce(vault, "set_role", chain.accounts[9].address, 1)
+        with pytest.raises(ChainError, match="not ready"):
+            chain.send(world.deployer, hire)
         assert bind(chain.web3, "Vault", vault.address).functions.totalSupply().call() == pytest.approx(
             1_000 * WAD
         )

@@ -221,6 +221,28 @@ def test_waits_for_usable_prices(world: World, keeper: Keeper) -> None:
     assert keeper.once().reason == "price not usable"
 
 
+def test_trades_the_rest_while_one_asset_is_in_quarantine(
+    world: World, vault: Contract, keeper: Keeper
+) -> None:
+    """Its feed is dead and its token reverts; the keeper trades the others."""
+    aside = world.tokens[1]
+    chain = world.chain
+    chain.send(world.guardian, world.timelock.functions.quarantine(vault.address, aside.address))
+    later(world, 3_600, JUMP)
+    chain.send(world.deployer, world.feeds[1].functions.set_answer(0))
+    code = chain.web3.eth.get_code(aside.address).to_0x_hex()
+    chain._rpc("evm_setAccountCode", [aside.address, "0xfe"])
+    outcome = keeper.once()
+    chain._rpc("evm_setAccountCode", [aside.address, code])
+    assert outcome.status == Status.CONFIRMED, outcome.reason
+    assert outcome.plan is not None
+    assert outcome.plan.sells[1] == 0
+    (event,) = rebalances(world, vault)
+    assert event["args"]["balances_before"][1] == event["args"]["prices"][1] == 0
+    assert event["args"]["balances_before"][0] > event["args"]["balances_after"][0]
+    assert aside.functions.balanceOf(vault.address).call() > 0
+
+
 class Killed(Exception):
     """The process died here."""
 
@@ -373,6 +395,18 @@ def test_command_status(vault: Contract, command: Any) -> None:
     table = command("status", vault.address)
     assert table.exit_code == 0
     assert "tAAPL" in table.stdout
+    assert f"admin {report['admin']} · changes wait 2 days" in table.stdout
+
+
+def test_command_status_shows_a_quarantine(world: World, vault: Contract, command: Any) -> None:
+    token = world.tokens[1].address
+    world.chain.send(world.guardian, world.timelock.functions.quarantine(vault.address, token))
+    report = json.loads(command("status", vault.address, "--json").stdout)
+    assert [asset["quarantined"] for asset in report["assets"]] == [False, True, False, False]
+    assert [asset["weight_percent"] for asset in report["assets"]][1] == 0
+    assert sum(asset["target_percent"] for asset in report["assets"]) == pytest.approx(100)
+    assert report["quarantine_until"] == world.chain.now + 14 * DAY
+    assert "in quarantine" in command("status", vault.address).stdout
 
 
 def test_command_audit_verify(world: World, vault: Contract, command: Any) -> None:
