@@ -463,7 +463,7 @@ def _feed_price(config: uint256, bounds: uint256) -> (uint256, uint256):
         response, (uint256, uint256, uint256, uint256, uint256)
     )
 
-    if answer == 0 or answer > MAX_PRICE:
+    if answer > MAX_PRICE:  # 0 is below all bounds
         return 0, BAD_ANSWER
     price: uint256 = answer * 10 ** (PRICE_DECIMALS - ((config >> DECIMALS_AT) & 255))
     if price < bounds & MAX_PRICE or price > bounds >> 128:

@@ -9,6 +9,7 @@ ANSWER: constant(uint256) = 0  # returns the chosen bytes
 REVERT: constant(uint256) = 1
 BURN_GAS: constant(uint256) = 2  # until none is left
 LONG_ANSWER: constant(uint256) = 3  # returns 64,000 bytes
+REVERT_ANSWER: constant(uint256) = 4  # reverts with the chosen bytes
 
 decimals: public(uint8)
 mode: public(uint256)
@@ -41,6 +42,8 @@ def set_response(response: Bytes[1024]):
 def __default__() -> Bytes[64000]:
     mode: uint256 = self.mode
     assert mode != REVERT, "feed is broken"
+    if mode == REVERT_ANSWER:
+        raw_revert(self.response)
     if mode == BURN_GAS:
         burnt: bytes32 = empty(bytes32)
         for _: uint256 in range(1_000_000):

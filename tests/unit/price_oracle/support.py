@@ -22,8 +22,7 @@ DEVIATION = 100  # bps
 ZERO = "0x" + "00" * 20
 OWNER = DEPLOYER
 GUARDIAN, STRANGER, NEW_OWNER, NEW_GUARDIAN = ("0x" + f"{n:02x}" * 20 for n in range(0xA1, 0xA5))
-BAD_MODES = {"reverts": 1, "burns all gas": 2, "answers 64,000 bytes": 3}
-ANSWERS = 0
+BAD_MODES = {"reverts": 1, "burns all gas": 2, "answers 64,000 bytes": 3, "reverts with an answer": 4}
 
 
 @dataclass

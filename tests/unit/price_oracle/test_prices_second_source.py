@@ -47,6 +47,20 @@ def test_are_vetoed_beyond_the_deviation_only(doubled, token, side):
 
 
 @pytest.mark.parametrize(
+    ("deviation", "farthest", "side"), [(2_000, 125 * 10**16, 1), (2_500, 80 * 10**16, -1)]
+)
+def test_are_not_vetoed_at_the_deviation(doubled, token, quote, pool, deviation, farthest, side):
+    """The pool says 1 USD to the wei, at tick 0."""
+    doubled.change("set_second_source", token, pool.address, quote, WINDOW, deviation)
+    feed = doubled.feed(farthest, 18)
+    doubled.change("set_feed", token, feed.address, HEARTBEAT, WAD // 2, 2 * WAD)
+    pool.call("set_response", observed(0, 0))
+    assert doubled.price(token) == (farthest, OK)
+    feed.call("set_answer", farthest + side)
+    assert doubled.status(token) == DEVIATES
+
+
+@pytest.mark.parametrize(
     ("tick", "expected"),
     [(TICK + 98, OK), (TICK + 102, DEVIATES), (TICK - 98, OK), (TICK - 104, DEVIATES), (-TICK, DEVIATES)],
 )
@@ -70,6 +84,7 @@ def test_are_vetoed_by_the_last_ticks(doubled, token, pool, tick):
         (-LIMIT, LIMIT - 1),
         (LIMIT - 1, -LIMIT),
         (LIMIT, LIMIT + TICK * WINDOW),
+        (LIMIT - TICK * WINDOW, LIMIT),
         (-LIMIT - 1, -LIMIT - 1 + TICK * WINDOW),
         (2**255 - 1, -(2**255)),
         (-(2**255), 2**255 - 1),
