@@ -18,7 +18,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from offchain.chain.errors import ConfigError
 
-__all__ = ["Journal", "Run", "Status"]
+__all__ = ["REVERTED", "Journal", "Run", "Status"]
+
+REVERTED = "reverted on chain"  # how the reason of a run begins whose transaction was mined and failed
 
 
 class Status(StrEnum):
@@ -165,6 +167,28 @@ class Journal:
             .order_by(Run.id)
         )
         with Session(self._engine, expire_on_commit=False) as db:
+            return db.scalars(query).all()
+
+    def reverts(self, vault: str, chain_id: int) -> Sequence[Run]:
+        """Runs that reverted on chain since the last rebalance of the vault, oldest first."""
+        confirmed = (
+            select(Run.id)
+            .where(Run.vault == vault, Run.chain_id == chain_id, Run.status == Status.CONFIRMED)
+            .order_by(Run.id.desc())
+            .limit(1)
+        )
+        with Session(self._engine, expire_on_commit=False) as db:
+            query = (
+                select(Run)
+                .where(
+                    Run.vault == vault,
+                    Run.chain_id == chain_id,
+                    Run.id > (db.scalar(confirmed) or 0),
+                    Run.status == Status.FAILED,
+                    Run.reason.startswith(REVERTED),
+                )
+                .order_by(Run.id)
+            )
             return db.scalars(query).all()
 
     def runs(self, vault: str | None = None, limit: int = 100) -> Sequence[Run]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import structlog
@@ -27,13 +27,16 @@ from offchain.chain.pools import PoolSource, read_pools
 from offchain.chain.sender import Sender, find_receipt, revert_reason
 from offchain.chain.vault import Snapshot, latest_block, read_vault
 from offchain.keeper.decide import Decision, Planner, decide, waiting
-from offchain.keeper.journal import Journal, Run, Status
+from offchain.keeper.journal import REVERTED, Journal, Run, Status
 from offchain.planner import Plan, Problem
 from offchain.planner import plan as first_plan
 from offchain.planner.pools import same
 from offchain.settings import Settings
 
-__all__ = ["Keeper", "Outcome", "from_settings", "once"]
+__all__ = ["Keeper", "Outcome", "from_settings", "once", "pause_after"]
+
+FIRST_PAUSE = 60  # seconds after the second revert in a row; twice as long after each further one
+LONGEST_PAUSE = 3_600  # seconds
 
 log = structlog.get_logger("evenkeel.keeper")
 
@@ -103,6 +106,8 @@ class Keeper:
             return self._still_sent(waiting_run)
         snapshot = read_vault(self.web3, self.vault, latest_block(self.web3))
         decision = self._decide(snapshot)
+        if decision.act and (pause := self._pausing(snapshot)):
+            decision = replace(decision, act=False, reason=pause)
         if not decision.act:
             return self._skip(snapshot, decision)
         return self._act(snapshot, decision)
@@ -145,6 +150,17 @@ class Keeper:
             )
         decimals = bind_abi(self.web3, ERC20, self.hub).functions.decimals().call(block_identifier=at)
         return int(decimals), int(prices[0])
+
+    def _pausing(self, snapshot: Snapshot) -> str:
+        """Why nothing is sent for now: what reverts again and again costs gas each time; "" when nothing speaks."""
+        reverts = self.journal.reverts(snapshot.vault, snapshot.chain_id)
+        if not reverts:
+            return ""
+        tried_at = (reverts[-1].deadline or 0) - self.deadline_seconds  # chain time
+        again_at = tried_at + pause_after(len(reverts))
+        if snapshot.block.time >= again_at:
+            return ""
+        return f"pausing after {len(reverts)} reverts on chain in a row, until {again_at}"
 
     def _skip(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         self.journal.skip(
@@ -225,7 +241,7 @@ class Keeper:
             return _outcome(Status.SENT, reason, snapshot, decision, signed.tx_hash)
         if receipt["status"] != 1:
             before = receipt["blockNumber"] - 1
-            reason = "reverted on chain: " + (
+            reason = f"{REVERTED}: " + (
                 _simulate(call, self._caller() or "", before) or "state moved before it was mined"
             )
             return self._failed(run, reason, snapshot, decision, signed.tx_hash, receipt)
@@ -311,7 +327,7 @@ class Keeper:
         if receipt["status"] == 1:
             self.journal.confirmed(run.id)
         else:
-            self.journal.failed(run.id, "reverted on chain")
+            self.journal.failed(run.id, REVERTED)
         log.info(
             "settled",
             vault=run.vault,
@@ -356,6 +372,11 @@ class Keeper:
             run.session,
             run.tx_hash,
         )
+
+
+def pause_after(reverts: int) -> int:
+    """Seconds from the last of so many reverts in a row to the next try: none after the first, then ever longer."""
+    return 0 if reverts < 2 else min(FIRST_PAUSE << min(reverts - 2, 32), LONGEST_PAUSE)
 
 
 def once(

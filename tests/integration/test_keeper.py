@@ -330,6 +330,30 @@ def test_a_crash_before_signing_is_noted(
     assert journal.runs()[1].reason == "interrupted before anything was sent"
 
 
+def test_pauses_after_reverts_in_a_row(world: World, vault: Contract, journal: Journal) -> None:
+    class Late(Sender):
+        """The market is back before the transaction is mined."""
+
+        def send(self, raw: str, tx_hash: str) -> None:
+            world.set_market(FIRST)
+            super().send(raw, tx_hash)
+
+    late = make_keeper(world, vault, journal, sender=Late(world.chain.web3, world.keeper, poll_seconds=0.02))
+    later(world, 3_600, JUMP)
+    for _ in range(2):
+        outcome = late.once()
+        assert (outcome.status, outcome.reason) == (Status.FAILED, "reverted on chain: no trigger")
+        world.set_market(JUMP)
+    keeper = make_keeper(world, vault, journal)
+    waiting = keeper.once()
+    assert waiting.status == Status.SKIPPED
+    assert waiting.reason.startswith("pausing after 2 reverts on chain in a row, until ")
+    assert sent_by_keeper(world) == 2
+    later(world, 60, JUMP)
+    assert keeper.once().status == Status.CONFIRMED
+    assert journal.reverts(vault.address, world.chain.web3.eth.chain_id) == []
+
+
 def test_pools_are_read_as_they_pay(world: World) -> None:
     web3 = world.chain.web3
     pairs = [(world.cash.address, token.address) for token in world.tokens[:-1]]

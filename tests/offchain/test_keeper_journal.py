@@ -6,6 +6,7 @@ import pytest
 
 from offchain.chain.errors import ConfigError
 from offchain.keeper.journal import Journal, Status
+from offchain.keeper.loop import pause_after
 
 VAULT, OTHER = "0x" + "a" * 40, "0x" + "b" * 40
 HASH = "0x" + "01" * 32
@@ -53,6 +54,34 @@ def test_the_same_reason_to_skip_is_one_entry(path: Path) -> None:
     journal.skip(VAULT, 1, 11, 3, "no trigger")
     journal.skip(VAULT, 1, 12, 3, "paused")
     assert [(run.block, run.reason) for run in journal.runs(VAULT)] == [(12, "paused"), (11, "no trigger")]
+
+
+def test_reverts_are_counted_from_the_last_rebalance(path: Path) -> None:
+    journal = Journal(path)
+
+    def fail(reason: str, vault: str = VAULT) -> None:
+        journal.failed(planned(journal, vault), reason)
+
+    fail("reverted on chain: no trigger")
+    journal.confirmed(planned(journal))
+    assert journal.reverts(VAULT, 1) == []
+    fail("reverted on chain: no trigger")
+    journal.skip(VAULT, 1, 10, 3, "no trigger")
+    fail("its deadline passed before it was mined")
+    fail("reverted on chain")
+    fail("reverted on chain", OTHER)
+    assert [run.reason for run in journal.reverts(VAULT, 1)] == [
+        "reverted on chain: no trigger",
+        "reverted on chain",
+    ]
+    assert journal.reverts(VAULT, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("reverts", "seconds"), [(0, 0), (1, 0), (2, 60), (3, 120), (7, 1_920), (8, 3_600), (1_000, 3_600)]
+)
+def test_pauses_grow_to_an_hour(reverts: int, seconds: int) -> None:
+    assert pause_after(reverts) == seconds
 
 
 def test_two_vaults_skip_apart(path: Path) -> None:
