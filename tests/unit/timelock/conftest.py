@@ -1,0 +1,9 @@
+import pytest
+
+from tests.unit.timelock.support import Desk
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """A fee of 1 %, and limits of 10 to 70 % for every target."""
+    return Desk(fee_bps=100, asset_fields={"min_target_bps": 1_000, "max_target_bps": 7_000})
