@@ -1,4 +1,4 @@
-"""A keeper makes the dearest legal trade whenever one is allowed, for a year, with its own executor, and nobody notices.
+"""A keeper makes the dearest legal trade whenever one is allowed, for a year, by its own executor; nobody notices.
 
 Two feeds stand off the true prices by all of their declared error, each the way that suits the keeper, so that the
 vault sees only a part of the loss. Published bound (docs/security.md): capacity + refill * time, of the vault's value;
@@ -59,7 +59,8 @@ def year_of_theft(world: World) -> tuple[Fraction, Fraction, int]:
             try:
                 world.rebalance(after)
             except Reverted as refusal:
-                assert refusal.reason == "cooldown not over"
+                if refusal.reason != "cooldown not over":
+                    raise
             else:
                 seen += Fraction(sum(before) - sum(after), sum(before))
                 true += true_loss(before, after)
