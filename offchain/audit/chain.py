@@ -2,6 +2,7 @@
 
 An entry's data are what is hashed: `head' = keccak256(data)`, and every entry but the first begins with the head before
 it. Pure: events in, head out, or an `AuditBreak` that names the first event that does not fit.
+Lists are in the order of the vault's assets at that time; an asset in quarantine has price and balance 0.
 """
 
 from collections.abc import Sequence
@@ -102,14 +103,14 @@ class Rebalanced:
 
 @dataclass(frozen=True)
 class RuleChanged:
-    """A setter ran."""
+    """The Timelock changed something."""
 
     position: Position
     previous_head: bytes
     kind: int
-    name: str  # the setter's
+    name: str  # the Timelock's function, or the one whose effect it has: "pause" for unpause, too
     time: int  # seconds, UTC
-    data: bytes  # its arguments, abi-encoded
+    data: bytes  # its arguments without the vault, abi-encoded
 
 
 Event = Created | SessionOpened | Rebalanced | RuleChanged
