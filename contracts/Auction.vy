@@ -128,7 +128,7 @@ def fill(
     @notice Buy up to `max_sell` of `sell` from the vault at the auction's price. The caller has approved `buy` to this
             contract. More than there is to sell is no error: the fill is as large as the vault can accept.
     @dev The caller answers for `vault`: an impostor can take `max_pay` and give nothing, from nobody else.
-    @param session The vault's open session
+    @param session The vault's open session; in another the vault refuses
     @param sell What the vault gives, an asset above its target
     @param buy What the vault gets, an asset below its target
     @param max_pay Most of `buy` to pay
@@ -139,7 +139,6 @@ def fill(
     """
     assert receiver not in [empty(address), self, vault], "receiver not allowed"
     offer: Offer = self._offer(vault, sell, buy, max_sell)
-    assert session == offer.session, "wrong session"
     assert offer.owed <= max_pay, "pays above maximum"
 
     sells: DynArray[uint256, MAX_ASSETS] = []
