@@ -57,6 +57,10 @@ ifneq ($(OFFCHAIN_TESTS),)
 	$(BIN)/pytest -p no:pytest-brownie $(OFFCHAIN_TESTS)
 endif
 
+.PHONY: fuzz
+fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again
+	$(BIN)/python -m tests.stateful.campaign --steps $(or $(STEPS),100000) $(if $(SEED),--seed $(SEED))
+
 check: install ## lint, types, and whether the committed artifacts are fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import cached_property
 
 from eth_utils import keccak
 
@@ -92,16 +93,16 @@ class Seen:
     admin: str
     delay: int
 
-    @property
+    @cached_property
     def tokens(self) -> list[str]:
         return [f"0x{bits(w, 0, 160):040x}" for w in self.words]
 
-    @property
+    @cached_property
     def aside(self) -> int:
         """Index of the asset in quarantine, or -1."""
         return bits(self.rules, 211, 5) - 1 if self.now < self.rules >> 216 else -1
 
-    @property
+    @cached_property
     def terms(self) -> Terms:
         r = self.rules
         sizes = (
@@ -118,6 +119,7 @@ class Seen:
         )
         return Terms(*(bits(r, o, s) for o, s in (*sizes, (179, 16), (195, 16))))
 
+    @cached_property
     def balances(self) -> list[int]:
         return [self.held[t] for t in self.tokens]
 
@@ -129,8 +131,17 @@ class Market:
     value: dict[str, int]  # atoms a unit, by token
     owned: dict[str, dict[str, int]]  # account: token: units
 
-    def worth(self, units: dict[str, int]) -> int:
-        return sum(amount * self.value[token] for token, amount in units.items() if amount)
+    @cached_property
+    def worth(self) -> dict[str, int]:
+        """Atoms of each account's tokens."""
+        return {
+            account: sum(amount * self.value[token] for token, amount in units.items() if amount)
+            for account, units in self.owned.items()
+        }
+
+    def basket(self, seen: Seen) -> int:
+        """Atoms of what a vault's shares stand for."""
+        return sum(seen.held[token] * self.value[token] for token in seen.tokens)
 
 
 # ---------------------------------------------------------------- I1, I5
@@ -138,14 +149,14 @@ class Market:
 
 def check_exit(before: Seen, shares: int, skip: int, amounts: Sequence[int], received: Sequence[int]) -> None:
     """I1: a redemption pays exactly the pro rata part of what is not skipped."""
-    for i, (q, amount, got) in enumerate(zip(before.balances(), amounts, received, strict=True)):
+    for i, (q, amount, got) in enumerate(zip(before.balances, amounts, received, strict=True)):
         due = 0 if skip >> i & 1 else q * shares // before.supply
         hold("I1", amount == got == due, f"asset {i}: due {due}, said {amount}, paid {got}")
 
 
 def check_in_kind(before: Seen, after: Seen, shares: int, skip: int, inward: bool) -> None:
     """I5: what moves is within less than one unit of the exact part, and never for the mover; others' claims stay."""
-    for i, (q0, q1) in enumerate(zip(before.balances(), after.balances(), strict=True)):
+    for i, (q0, q1) in enumerate(zip(before.balances, after.balances, strict=True)):
         moved = (q1 - q0) * before.supply
         exact = 0 if skip >> i & 1 else q0 * shares * (1 if inward else -1)
         hold("I5", 0 <= moved - exact < before.supply or moved == exact, f"asset {i} moved {q1 - q0}")
@@ -153,7 +164,7 @@ def check_in_kind(before: Seen, after: Seen, shares: int, skip: int, inward: boo
 
 def check_claims(before: Seen, after: Seen, untouched: Iterable[str]) -> None:
     """I5: nobody else's part of any token falls, by a wei."""
-    for q0, q1 in zip(before.balances(), after.balances(), strict=True):
+    for q0, q1 in zip(before.balances, after.balances, strict=True):
         hold("I5", q1 * before.supply >= q0 * after.supply, f"a share's part of a token fell: {q0} to {q1}")
     for account in untouched:
         s0, s1 = before.shares[account], after.shares[account]
@@ -163,11 +174,10 @@ def check_claims(before: Seen, after: Seen, untouched: Iterable[str]) -> None:
 # ---------------------------------------------------------------- I2
 
 
-def wealth(seen: Seen, market: Market, account: str) -> tuple[int, int]:
-    """(numerator, denominator) in atoms: the account's tokens and its part of the vault."""
+def wealth(seen: Seen, market: Market, basket: int, account: str) -> int:
+    """The account's tokens and its part of the vault, in atoms times the supply."""
     shares = seen.shares[account] + (seen.pending if account == seen.fee_recipient else 0)
-    basket = sum(seen.held[t] * market.value[t] for t in seen.tokens)
-    return market.worth(market.owned[account]) * seen.supply + shares * basket, seen.supply
+    return market.worth[account] * seen.supply + shares * basket
 
 
 def check_flow(
@@ -186,9 +196,10 @@ def check_flow(
     """
     joint0 = joint1 = 0
     gifts = {}
+    d0, d1 = before.supply, after.supply
+    basket0, basket1 = market0.basket(before), market1.basket(after)
     for account in before.shares:
-        n0, d0 = wealth(before, market0, account)
-        n1, d1 = wealth(after, market1, account)
+        n0, n1 = wealth(before, market0, basket0, account), wealth(after, market1, basket1, account)
         if account in parties:
             joint0, joint1 = joint0 + n0, joint1 + n1
         elif account not in tellers:
@@ -196,7 +207,7 @@ def check_flow(
         if parties != {account}:
             gifts[account] = max(-(-(n1 << FIXED) // d1) - (n0 << FIXED) // d0, 0)
     if not tellers:
-        hold("I2", joint1 * before.supply <= joint0 * after.supply, f"{sorted(parties)} gained by a flow")
+        hold("I2", joint1 * d0 <= joint0 * d1, f"{sorted(parties)} gained by a flow")
     return gifts
 
 
@@ -209,15 +220,18 @@ class Epoch:
     steps: int = 0
 
     @staticmethod
-    def fixed(seen: Sequence[Seen], market: Market, account: str) -> int:
-        total = market.worth(market.owned[account]) << FIXED
+    def totals(seen: Sequence[Seen], market: Market) -> dict[str, int]:
+        """Of each account: its tokens and its part of each vault, rounded down."""
+        total = {account: worth << FIXED for account, worth in market.worth.items()}
         for vault in seen:
-            n, d = wealth(vault, market, account)
-            total += (n - market.worth(market.owned[account]) * d << FIXED) // d
+            a_share = (market.basket(vault) << 3 * FIXED) // vault.supply
+            for account, shares in vault.shares.items():
+                shares += vault.pending if account == vault.fee_recipient else 0
+                total[account] += shares * a_share >> 2 * FIXED
         return total
 
     def begin(self, seen: Sequence[Seen], market: Market) -> None:
-        self.start = {account: self.fixed(seen, market, account) for account in market.owned}
+        self.start = self.totals(seen, market)
         self.given = dict.fromkeys(self.start, 0)
         self.steps = 0
 
@@ -225,9 +239,9 @@ class Epoch:
         self.steps += 1
         for account, amount in gifts.items():
             self.given[account] += amount
-        for account, start in self.start.items():
-            now = self.fixed(seen, market, account)
-            most = start + self.given[account] + 8 * self.steps  # each sum is rounded down by at most 2
+        for account, now in self.totals(seen, market).items():
+            # a start is rounded down, by less than 2 a vault: shares are fewer than 2**128
+            most = self.start[account] + self.given[account] + 8
             hold("I2", now <= most, f"{account} gained {now - most} by {self.steps} flows")
 
 
@@ -361,7 +375,7 @@ def check_sums(seen: Seen) -> None:
     total = sum(seen.shares.values()) + seen.pending
     hold("I6", total == seen.supply, f"balances and pending fee {total}, supply {seen.supply}")
     hold("I6", seen.fee_bps <= 300, f"fee {seen.fee_bps} bps")
-    for units in seen.balances():
+    for units in seen.balances:
         claims = sum(units * s // seen.supply for s in (*seen.shares.values(), seen.pending) if s)
         hold("I6", claims <= units, f"claims of {claims} on {units} units")
 
@@ -422,6 +436,9 @@ class Delays:
     @staticmethod
     def needs_delay(before: Seen, after: Seen) -> Iterable[tuple[str, str]]:
         """What changed that nobody may change at once."""
+        if before.words == after.words and before.rules == after.rules:
+            yield from Delays._needs_delay_elsewhere(before, after)
+            return
         target = 2**14 - 1 << 168
         if [w & ~target for w in before.words] != [w & ~target for w in after.words]:
             yield "assets", "more than targets changed"
@@ -445,6 +462,11 @@ class Delays:
                 yield "quarantine", "within the gap"
             if until1 > before.now + 14 * DAY:
                 yield "quarantine", "longer than 14 days"
+        yield from Delays._needs_delay_elsewhere(before, after)
+
+    @staticmethod
+    def _needs_delay_elsewhere(before: Seen, after: Seen) -> Iterable[tuple[str, str]]:
+        """The same of what is not in the words of assets and rules."""
         if after.oracle != before.oracle:
             yield "oracle", "changed"
         if after.paused_until < before.paused_until:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from eth_utils import keccak
@@ -112,6 +113,14 @@ def timelock_call(name: str, vault: str, *args: Any) -> bytes:
     return selector(f"{name}({types})") + encode(vault, *args)
 
 
+def fields_of(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """A flat dataclass as a tuple, quicker than `astuple`."""
+    return attrgetter(*(f.name for f in fields(kind)))
+
+
+astuple_asset, astuple_rules, astuple_session = fields_of(Asset), fields_of(Rules), fields_of(Session)
+
+
 # ---------------------------------------------------------------- packed words
 
 
@@ -134,7 +143,7 @@ def pack_asset(a: Asset) -> int:
 
 def pack_rules(r: Rules) -> int:
     offsets = (0, 2, 4, 20, 60, 92, 124, 137, 150, 166, 179, 195)
-    return sum(value << offset for value, offset in zip(astuple(r), offsets, strict=True))
+    return sum(value << offset for value, offset in zip(astuple_rules(r), offsets, strict=True))
 
 
 def pack_session(s: Session) -> int:
@@ -707,7 +716,7 @@ def check_rules(rules: Rules, assets: Sequence[Asset]) -> None:
     check(rules.calendar_unit < 2, "unknown calendar unit")
     check(rules.calendar_every > 0, "calendar every 0")
     check(rules.window_seconds > 0, "window 0")
-    for value, bits in zip(astuple(rules), RULE_BITS, strict=True):
+    for value, bits in zip(astuple_rules(rules), RULE_BITS, strict=True):
         check(bits is None or value >> bits == 0, "rule out of range")
 
 
