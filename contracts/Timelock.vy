@@ -499,6 +499,7 @@ def _check_prices(settings: IVault.Settings):
     prices: DynArray[uint256, MAX_ASSETS] = []
     statuses: DynArray[uint256, MAX_ASSETS] = []
     prices, statuses = staticcall IPriceOracle(settings.oracle).prices(tokens)
+    assert len(prices) == len(tokens) and len(statuses) == len(tokens), "price not usable"
     aside: uint256 = packing._aside(settings.rules)
     for i: uint256 in range(len(tokens), bound=MAX_ASSETS):
         assert i == aside or (statuses[i] == 0 and prices[i] > 0), "price not usable"
