@@ -42,6 +42,7 @@ from tests.stateful.invariants import (
     check_rebalance,
     check_sums,
     head_after,
+    hold,
 )
 from tests.stateful.model import (
     MAX,
@@ -211,7 +212,7 @@ class Act:
     expected: Callable[[], Any]
     vault: model.Vault
     parties: set[str] = field(default_factory=set)  # of a flow; empty: none
-    check: Callable[[Seen, Seen, Any], None] | None = None
+    check: Callable[[Seen, Seen], None] | None = None
     executes: bytes | None = None
     queues: bytes | None = None
     cancels: bytes | None = None
@@ -468,8 +469,7 @@ class Episode:
         if new_epoch:
             self._begin_epoch()
         act = self._draw(rng, vault)
-        self._run(act, before[act.vault.address])
-        self._leave(rng, act.vault)
+        self._run(rng, act, before[act.vault.address])
         if rng.random() < 0.03:
             self._compare_all(rng)
 
@@ -486,46 +486,43 @@ class Episode:
             )
             same(f"tokens of {account}, remembered", units, self.market.owned[account])
 
-    def _run(self, act: Act, before: Seen) -> None:
-        """The same call of both, then what must agree and what must hold."""
-        vault = act.vault
-        note = f"{len(self.trail)}: {self.world.now} {act.name} by {name_of(act.sender)}"
-        reason, answer, output = None, None, b""
+    def _run(self, rng: random.Random, act: Act, before: Seen) -> None:
+        """The same call of both: first what must hold on the chain, then what must agree."""
+        vault, reason, answer = act.vault, None, None
         try:
             with model.logged(self.world):
                 answer = act.expected()
         except Refused as refusal:
             reason = refusal.reason
-        found = None
+        found, output = None, b""
         try:
             output = self.chain.send(act.sender, act.to, act.data)
         except Refused as refusal:
             found = refusal.reason
-        self.trail.append(note + ("" if found is None else f" -> {found or 'reverts'!r}"))
-        same(f"{act.name}: verdict", found, reason)
-        self.coverage[f"{act.name}: {'ok' if reason is None else reason}"] += 1
         logs = self.chain.logs()
-        if reason is None:
-            if act.name != "execute":
-                expected = b"" if answer is None else encode(answer)
-                same(f"{act.name}: answer", output, expected)
-            same(f"{act.name}: logs", logs, self.world.log)
+        verdict = "" if found is None else f" -> {found or 'reverts'!r}"
+        self.trail.append(f"{len(self.trail)}: {self.world.now} {act.name} by {name_of(act.sender)}{verdict}")
+        self.coverage[f"{act.name}: {'ok' if found is None else found}"] += 1
+
         after = self._see(vault)
-        self._compare(vault, after)
         market = self._market_after(act.parties)
+        self._check(act, before, after, market, found is None)
+        entries = [(topics, data) for emitter, topics, data in logs if emitter == vault.address]
+        self.heads[vault.address] = head_after(self.heads[vault.address], entries)
+        hold("I7", self.heads[vault.address] == after.head, "the head from the events is not the vault's")
+        self.seen[vault.address], self.market = after, market
+        self._leave(rng, act.vault)
+
+        same(f"{act.name}: verdict", found, reason)
+        if found is None:
+            same(f"{act.name}: answer", output, b"" if answer is None else encode(answer))
+            same(f"{act.name}: logs", logs, self.world.log)
+        self._compare(vault, after)
         for account in act.parties & market.owned.keys():
             units = {t: token.balances[account] for t, token in self.world.tokens.items()}
             same(f"tokens of {account}", market.owned[account], units)
-        self._check(act, before, after, market, reason is None, answer)
-        head = head_after(
-            self.heads[vault.address], [(t, d) for emitter, t, d in logs if emitter == vault.address]
-        )
-        self.heads[vault.address] = head
-        if head != after.head:
-            raise Broken("I7", "the head from the events is not the vault's")
-        self.seen[vault.address], self.market = after, market
 
-    def _check(self, act: Act, before: Seen, after: Seen, market: Market, done: bool, answer: Any) -> None:
+    def _check(self, act: Act, before: Seen, after: Seen, market: Market, done: bool) -> None:
         delays = self.delays[act.vault.address]
         check_sums(after)
         if done and act.queues:
@@ -548,7 +545,7 @@ class Episode:
         gifts = check_flow(before, after, self.market, market, act.parties, set())
         check_claims(before, after, [a for a in self.accounts if a not in act.parties])
         if act.check:
-            act.check(before, after, answer)
+            act.check(before, after)
         seen = [after if address == act.vault.address else s for address, s in self.seen.items()]
         self.epoch.check(seen, market, gifts)
 
@@ -704,7 +701,7 @@ class Episode:
             lambda: vault.mint_in_kind(sender, amount, most, receiver),
             vault,
             {sender, receiver},
-            lambda before, after, _: check_in_kind(before, after, amount, 0, True),
+            lambda before, after: check_in_kind(before, after, amount, 0, True),
         )
 
     def redeem(self, rng: random.Random, vault: model.Vault) -> Act:
@@ -730,7 +727,7 @@ class Episode:
             lambda: vault.redeem_in_kind(sender, amount, receiver, owner, least, skip),
             vault,
             {sender, receiver, owner},
-            lambda before, after, _: check_in_kind(before, after, amount, skip, False),
+            lambda before, after: check_in_kind(before, after, amount, skip, False),
         )
 
     def transfer(self, rng: random.Random, vault: model.Vault) -> Act:
@@ -1277,7 +1274,7 @@ def run_episode(
     return None
 
 
-def shrink(failure: Failure, seconds: float = 60) -> tuple[Failure, set[int]]:
+def shrink(failure: Failure, seconds: float) -> tuple[Failure, set[int]]:
     """The failure with as many steps left out as can be found in the time."""
     left_out: set[int] = set()
     best, end = failure, time.monotonic() + seconds
@@ -1294,9 +1291,9 @@ def shrink(failure: Failure, seconds: float = 60) -> tuple[Failure, set[int]]:
     return best, left_out
 
 
-def report(failure: Failure) -> str:
+def report(failure: Failure, seconds: float = 60) -> str:
     """What failed, the fewest steps that were found to lead there, and how to see it again."""
-    best, left_out = shrink(failure)
+    best, left_out = shrink(failure, seconds)
     lines = [
         f"episode {failure.seed}, step {failure.step}: {failure.error}",
         f"shrunk to {best.step + 1 - len(left_out)} steps: {best.error}",
@@ -1310,6 +1307,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the vault against its model and invariants.")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=None, help="of the first episode")
+    parser.add_argument("--shrink", type=float, default=60, help="seconds to look for fewer steps")
     arguments = parser.parse_args()
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -1325,8 +1323,8 @@ def main() -> int:
             failure = run_episode(first + done // EPISODE, steps, coverage)
             if failure:
                 progress.stop()
-                print(f"failed after {done + failure.step} steps; shrinking for up to a minute", flush=True)
-                print(report(failure))
+                print(f"failed after {done + failure.step} steps; shrinking", flush=True)
+                print(report(failure, arguments.shrink))
                 return 1
             done += steps
             progress.advance(bar, steps)

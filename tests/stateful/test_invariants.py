@@ -41,8 +41,8 @@ MET = {
     "approve": "ok",
     "collect_fee": "ok",
     "open_session": "ok | cooldown not over | no trigger | paused | price not usable | wrong session",
-    "rebalance": "ok | not keeper | deadline passed | paused | wrong length | executor not allowed | price not usable | "
-    "wrong session | cooldown not over | no trigger | executor did not answer | balance fell by more than sent | "
+    "rebalance": "ok | not keeper | deadline passed | paused | wrong length | executor not allowed | "
+    "price not usable | wrong session | cooldown not over | no trigger | executor did not answer | balance fell by more than sent | "
     "asset not underweight | bought past target | drift fell too little | loss above slippage | loss budget exceeded",
     "set_targets": "ok | targets move too fast | target outside limits | not admin or strategist",
     "set_rules": "ok | needs the delay",
