@@ -48,8 +48,12 @@ def create_vault(config: IVault.Config, seed_amounts: DynArray[uint256, 16], sal
     self.vaults.append(vault)
     log VaultCreated(vault=vault, creator=msg.sender, config=config)
     # a token that is called here cannot use the vault: nothing mints before `initialize`, which succeeds only once
+    held: DynArray[uint256, 16] = []
     for i: uint256 in range(len(seed_amounts), bound=16):
-        self._seed(config.assets[i].token, vault, seed_amounts[i])
+        held.append(self._seed(config.assets[i].token, vault, seed_amounts[i]))
+    # a token that takes the seed back, or two tokens that move one balance
+    for i: uint256 in range(len(held), bound=16):
+        assert staticcall IERC20(config.assets[i].token).balanceOf(vault) == held[i], "seed did not stay"
     extcall IVault(vault).initialize(
         IVault.Setup(
             name=config.name,
@@ -84,11 +88,14 @@ def vault_count() -> uint256:
 
 
 @internal
-def _seed(token: address, vault: address, amount: uint256):
+def _seed(token: address, vault: address, amount: uint256) -> uint256:
     """
     @dev Some of every asset, so that each is seen to move and to arrive whole.
+    @return What the vault then holds.
     """
     assert amount > 0, "no seed of an asset"
     before: uint256 = staticcall IERC20(token).balanceOf(vault)
     assert extcall IERC20(token).transferFrom(msg.sender, vault, amount, default_return_value=True), "transfer failed"
-    assert staticcall IERC20(token).balanceOf(vault) >= before + amount, "received less than asked"
+    held: uint256 = staticcall IERC20(token).balanceOf(vault)
+    assert held >= before + amount, "received less than asked"
+    return held

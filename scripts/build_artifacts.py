@@ -21,12 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ARTIFACTS = ROOT / "offchain" / "chain" / "artifacts"
 EVM_VERSION = "paris"
 COMPILER = "0.4.3"
+DEMO = ("Arbitrageur", "BadExecutor", "FeedBoard", "TestFeed", "TestToken")
 MAX_CODE_SIZE = 24_576  # bytes, EIP-170
 
 
 def contract_sources() -> list[Path]:
-    """Every contract that deploys: modules are compiled with their importers."""
-    return sorted([*ROOT.glob("contracts/*.vy"), *ROOT.glob("contracts/mocks/*.vy")])
+    """The contracts that go live, and what the demo deploys beside them. Modules come with their importers."""
+    demo = [ROOT / "contracts" / "mocks" / f"{name}.vy" for name in DEMO]
+    return sorted([*ROOT.glob("contracts/*.vy"), *demo])
 
 
 def source_hash(source: Path) -> str:
