@@ -208,6 +208,15 @@ def test_reverts_without_a_session(stage: Stage) -> None:
     assert stage.fill()
 
 
+def test_no_session_is_not_one_that_began_in_1970() -> None:
+    """In a window of 136 years it would still be open, and a fill would open the first session at the last price."""
+    stage = Stage(window_seconds=2**32 - 1)
+    stage.hold(DRIFTED)
+    stage.refuses("no session", session=1)
+    stage.open(GRACE)
+    assert stage.fill()
+
+
 def test_reverts_when_the_session_has_closed(open_stage: Stage) -> None:
     stage = open_stage
     stage.fill(0, 1)
