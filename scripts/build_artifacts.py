@@ -40,7 +40,7 @@ def source_hash(source: Path) -> str:
         if path in seen:
             continue
         seen[path] = path.read_text()
-        for folder, name in re.findall(r"^from ([\w.]+) import (\w+)$", seen[path], re.MULTILINE):
+        for folder, name in re.findall(r"^from ([\w.]+) import (\w+)(?: as \w+)?$", seen[path], re.MULTILINE):
             stem = ROOT / folder.replace(".", "/") / name
             todo += [found for suffix in (".vy", ".vyi") if (found := stem.with_suffix(suffix)).is_file()]
     content = "\0".join(f"{path.relative_to(ROOT)}\0{text}" for path, text in sorted(seen.items()))
