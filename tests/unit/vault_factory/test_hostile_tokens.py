@@ -112,15 +112,23 @@ def test_a_token_sees_the_vault_registered_and_empty_of_shares(hooks: HookFactor
         hooks.evm.revert(snapshot)
 
 
-def test_a_token_that_takes_another_seed_back_reverts(hooks: HookFactory) -> None:
-    """The first asset's seed leaves again while the last one's comes."""
+@pytest.mark.parametrize(("mover", "moved"), [(2, 0), (2, 1), (1, 0)])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_token_that_moves_a_seed_that_is_there_reverts(
+    hooks: HookFactory, mover: int, moved: int, change: int
+) -> None:
+    """An earlier asset's seed changes again while a later one's comes."""
     snapshot = hooks.evm.snapshot()
     vault = hooks.create()
     hooks.evm.revert(snapshot)
-    first, last = hooks.tokens[0], hooks.tokens[2]
-    last.call("set_call", first.address, call_data(first, "set_balance", vault.address, 0))
+    token, other = hooks.tokens[mover], hooks.tokens[moved]
+    amount = hooks.seed[moved] + change
+    token.call("set_call", other.address, call_data(other, "set_balance", vault.address, amount))
     with reverts("seed did not stay"):
         hooks.create()
+    token.call("set_call", other.address, call_data(other, "set_balance", vault.address, amount - change))
+    assert hooks.create().address == vault.address
+    assert token.call("succeeded")
 
 
 def test_the_factory_keeps_nothing_that_is_sent_to_it(world: Factory) -> None:
