@@ -92,6 +92,7 @@ class Seen:
     held: dict[str, int]  # by token: what the vault has, of every token there is
     admin: str
     delay: int
+    tellers: dict[str, int] = field(default_factory=dict)  # what each may issue and release together
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -180,34 +181,48 @@ def wealth(seen: Seen, market: Market, basket: int, account: str) -> int:
     return market.worth[account] * seen.supply + shares * basket
 
 
+@dataclass(frozen=True)
+class Priced:
+    """What a flow through a teller may and must do, in atoms."""
+
+    teller: str
+    due: int  # shares: fees of the past that the flow burns, for everybody
+    fee: int  # the least that the flow must cost those who make it
+    dust: int  # how far values that are rounded may be off
+
+
 def check_flow(
     before: Seen,
     after: Seen,
     market0: Market,
     market1: Market,
     parties: set[str],
-    tellers: set[str],
-    dust: int = 0,
+    priced: Priced | None = None,
 ) -> dict[str, int]:
     """I2: a flow at unmoved prices does not enrich those who make it, nor cost anybody else.
 
-    `tellers` hold fees that become everyone's. `dust`: atoms that a priced flow may misjudge, its values being rounded.
+    Through a teller it costs those who make it the fee. The teller's own shares are fees that become everybody's.
     Returns what each account was given by others, in atoms with FIXED bits after the point, rounded up.
     """
+    teller, due, fee, dust = (priced.teller, priced.due, priced.fee, priced.dust) if priced else ("", 0, 0, 0)
     joint0 = joint1 = 0
     gifts = {}
-    d0, d1 = before.supply, after.supply
+    d, d0, d1 = before.supply, before.supply - due, after.supply
     basket0, basket1 = market0.basket(before), market1.basket(after)
     for account in before.shares:
-        n0, n1 = wealth(before, market0, basket0, account), wealth(after, market1, basket1, account)
+        n, n1 = wealth(before, market0, basket0, account), wealth(after, market1, basket1, account)
+        if account == teller:
+            gifts[account] = (n1 << FIXED) // d1 + 1
+            continue
+        n0 = n - market0.worth[account] * due  # over d0: with the fees that are due burnt
         if account in parties:
             joint0, joint1 = joint0 + n0, joint1 + n1
-        elif account not in tellers:
+        else:
             hold("I2", n1 * d0 + dust * d0 * d1 >= n0 * d1, f"a flow of {sorted(parties)} cost {account}")
-        if parties != {account}:
-            gifts[account] = max(-(-(n1 << FIXED) // d1) - (n0 << FIXED) // d0, 0)
-    if not tellers:
-        hold("I2", joint1 * d0 <= joint0 * d1, f"{sorted(parties)} gained by a flow")
+        given = n1 * d - n * d1 if parties != {account} else max(n0 * d - n * d0, 0) * d1 // d0
+        gifts[account] = max(-(-(given << FIXED) // (d * d1)), 0) + (dust << FIXED)
+    gained = joint1 * d0 - joint0 * d1 + (fee - dust) * d0 * d1
+    hold("I2", gained <= 0, f"{sorted(parties)} gained by a flow, or paid too low a fee")
     return gifts
 
 
@@ -241,7 +256,7 @@ class Epoch:
             self.given[account] += amount
         for account, now in self.totals(seen, market).items():
             # a start is rounded down, by less than 2 a vault: shares are fewer than 2**128
-            most = self.start[account] + self.given[account] + 8
+            most = self.start[account] + self.given[account] + 8 + self.steps
             hold("I2", now <= most, f"{account} gained {now - most} by {self.steps} flows")
 
 
@@ -483,5 +498,8 @@ class Delays:
                 yield "roles", f"{account} gained {roles}"
             if before.roles[account] & ~roles & 4:
                 yield "roles", f"guardian {account} dropped"
+        for teller, right in after.tellers.items():
+            if right > before.tellers.get(teller, 0):
+                yield "teller", f"{teller} may issue and release {right}"
         if after.delay != before.delay:
             yield "delay", "changed"

@@ -103,6 +103,7 @@ TIMELOCK = {  # functions that take the vault first
     "set_delay": "uint256",
     "transfer_admin": "address",
     "accept_admin": "",
+    "add_teller": "address,uint256,uint256,uint256,uint256,uint256,bool",
     "set_teller": "address,uint256,uint256,uint256,uint256,bool",
 }
 
@@ -182,6 +183,7 @@ class World:
     broken_oracles: set[str] = field(default_factory=set)
     approved: set[tuple[str, str]] = field(default_factory=set)  # (account, vault): may take all its tokens
     vaults: dict[str, Vault] = field(default_factory=dict)
+    tellers: dict[str, Teller] = field(default_factory=dict)
     ready_at: dict[tuple[str, bytes], int] = field(default_factory=dict)
     log: list[tuple[str, list[int], bytes]] = field(default_factory=list)  # of the last call
 
@@ -189,6 +191,11 @@ class World:
         self.log.append(
             (address, [topic(signature), *(int.from_bytes(word(v), "big") for v in indexed)], data)
         )
+
+    def next_teller(self, ahead: int = 0) -> str:
+        """Where the timelock will create its next teller: by CREATE, its nonces begin at 1."""
+        nonce = len(self.tellers) + 1 + ahead
+        return "0x" + keccak(b"\xd6\x94" + bytes.fromhex(self.timelock[2:]) + bytes([nonce]))[12:].hex()
 
     def prices(self, oracle: str, tokens: Sequence[str]) -> tuple[list[int], list[int]]:
         """Prices and statuses; only whether a status is 0 matters here."""
@@ -697,6 +704,184 @@ class Vault:
         self._entry("RuleChanged(bytes32,uint256,string,uint256,bytes)", entry)
 
 
+# ---------------------------------------------------------------- the teller
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    """The vault as a teller prices it."""
+
+    nav: int
+    supply: int  # without the fee shares that are due to be burnt
+    held: int
+    target: int
+    price: int
+    scale: int
+
+    def gap_in(self) -> int:
+        if self.target == WAD:
+            return MAX
+        return max(self.target * self.nav - self.held * WAD, 0) // (WAD - self.target)
+
+    def gap_out(self) -> int:
+        if self.target == WAD:
+            return MAX
+        return max(self.held * WAD - self.target * self.nav, 0) // (WAD - self.target)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass
+class Teller:
+    """Priced entry in one asset. Its book of last seen values is for views only and left out."""
+
+    address: str
+    vault: Vault
+    asset: str
+    floor: int  # bps
+    surcharge: int  # bps
+    burn_seconds: int
+    locked: int = 0
+    since: int = 0
+    left: int = 0
+
+    def remaining(self) -> tuple[int, int]:
+        elapsed = self.vault.now - self.since
+        if elapsed >= self.left:
+            return 0, 0
+        return ceil_div(self.locked * (self.left - elapsed), self.left), self.left - elapsed
+
+    def due(self) -> int:
+        return self.locked - self.remaining()[0]
+
+    def _appraise(self, brought: int = 0) -> Appraisal:
+        """As before `brought` came, which is in the vault already."""
+        vault = self.vault
+        nav, held = vault.appraise(self.asset)
+        index = next(i for i, a in enumerate(vault.assets) if a.token == self.asset)
+        price, asset = vault.judged().prices[index], vault.assets[index]
+        before = (vault.token(index).balances[vault.address] - brought) * price // asset.scale
+        check(nav - held + before > 0, "no value")
+        supply = vault.accrued()[0] - self.due()
+        return Appraisal(nav - held + before, supply, before, asset.target_bps * BPS, price, asset.scale)
+
+    def _fee(self, amount: int, gap: int) -> int:
+        return ceil_div(self.floor * amount + self.surcharge * max(amount - gap, 0), MAX_BPS)
+
+    def _deposit_shares(self, a: Appraisal, assets: int) -> tuple[int, int]:
+        paid = assets * a.price // a.scale
+        fee = self._fee(paid, a.gap_in())
+        return (paid - fee) * a.supply // a.nav, fee * a.supply // a.nav
+
+    def _mint_assets(self, a: Appraisal, shares: int) -> int:
+        net, gap, rate = ceil_div(shares * a.nav, a.supply) * MAX_BPS, a.gap_in(), MAX_BPS - self.floor
+        paid = ceil_div(net, rate)
+        if paid > gap:
+            paid = ceil_div(net - self.surcharge * gap, rate - self.surcharge)
+        return ceil_div(paid * a.scale, a.price)
+
+    def _withdraw_shares(self, a: Appraisal, assets: int) -> int:
+        leaving = ceil_div(assets * a.price, a.scale)
+        return ceil_div((leaving + self._fee(leaving, a.gap_out())) * a.supply, a.nav)
+
+    def _redeem_assets(self, a: Appraisal, shares: int) -> int:
+        worth, gap, rate = shares * a.nav // a.supply * MAX_BPS, a.gap_out(), MAX_BPS + self.floor
+        leaving = worth // rate
+        if leaving > gap:
+            leaving = (worth + self.surcharge * gap) // (rate + self.surcharge)
+        return leaving * a.scale // a.price
+
+    def _book(self, fee: int) -> tuple[int, int]:
+        """Locked shares and the seconds until they are burnt, with a new fee."""
+        locked, left = self.remaining()
+        if fee:
+            left = (locked * left + fee * self.burn_seconds) // (locked + fee)
+        return locked + fee, left
+
+    def _write(self, locked: int, left: int) -> None:
+        self.locked, self.since, self.left = locked, self.vault.now, left
+
+    @contextmanager
+    def _brought(self, sender: str, assets: int) -> Iterator[None]:
+        """The sender's assets are in the vault; they go back when the flow is refused."""
+        token = self.vault.world.tokens[self.asset]
+        check(not token.broken, "")
+        allowed = (sender, self.address) in self.vault.world.approved
+        check(assets == 0 or (allowed and token.balances[sender] >= assets), "")
+        token.balances[sender] -= assets
+        token.balances[self.vault.address] += assets
+        try:
+            yield
+        except Refused:
+            token.balances[sender] += assets
+            token.balances[self.vault.address] -= assets
+            raise
+
+    def deposit(self, sender: str, assets: int, receiver: str, least: int = 0) -> int:
+        with self._brought(sender, assets):
+            shares, fee = self._deposit_shares(self._appraise(assets), assets)
+            check(shares >= least, "too few shares")
+            self._issue(sender, receiver, assets, shares, fee)
+        return shares
+
+    def mint(self, sender: str, shares: int, receiver: str, most: int = MAX) -> int:
+        assets = self._mint_assets(self._appraise(), shares)
+        check(assets <= most, "too many assets")
+        with self._brought(sender, assets):
+            worth, fee = self._deposit_shares(self._appraise(assets), assets)
+            check(worth >= shares, "too few shares")
+            self._issue(sender, receiver, assets, shares, fee)
+        return assets
+
+    def _issue(self, sender: str, receiver: str, assets: int, shares: int, fee: int) -> None:
+        check(receiver != self.address, "receiver not allowed")
+        locked, left = self._book(fee)
+        self.vault.issue(self.address, receiver, shares, locked, self.asset, assets)
+        self._write(locked, left)
+        signature = "Deposit(address,address,uint256,uint256)"
+        self.vault.world.emit(self.address, signature, (sender, receiver), encode(assets, shares))
+
+    def withdraw(self, sender: str, assets: int, receiver: str, owner: str, most: int = MAX) -> int:
+        a = self._appraise()
+        shares = self._withdraw_shares(a, assets)
+        check(shares <= most, "too many shares")
+        self._release(sender, a, receiver, owner, assets, shares)
+        return shares
+
+    def redeem(self, sender: str, shares: int, receiver: str, owner: str, least: int = 0) -> int:
+        a = self._appraise()
+        assets = self._redeem_assets(a, shares)
+        check(assets >= least, "too few assets")
+        self._release(sender, a, receiver, owner, assets, shares)
+        return assets
+
+    def _release(
+        self, sender: str, a: Appraisal, receiver: str, owner: str, assets: int, shares: int
+    ) -> None:
+        check(owner != self.address, "owner not allowed")
+        leaving = ceil_div(assets * a.price, a.scale)
+        fee = self._fee(leaving, a.gap_out()) * a.supply // a.nav
+        check(0 <= shares - fee <= a.supply, "")
+        locked, left = self._book(fee)
+        self.vault.release(self.address, sender, owner, shares, locked, self.asset, assets, receiver)
+        self._write(locked, left)
+        signature = "Withdraw(address,address,address,uint256,uint256)"
+        self.vault.world.emit(self.address, signature, (sender, receiver, owner), encode(assets, shares))
+
+    def burn_fees(self, sender: str) -> int:
+        burnt = self.due()
+        check(burnt > 0, "nothing to burn")
+        locked, left = self.remaining()
+        self.vault.issue(self.address, sender, 0, locked, self.asset, 0)
+        self._write(locked, left)
+        return burnt
+
+    def check_fees(self, floor: int, surcharge: int) -> None:
+        check(floor <= 2_000 and floor + surcharge <= 2_000, "fees above cap")
+
+
 # ---------------------------------------------------------------- the timelock
 
 
@@ -947,6 +1132,75 @@ class Timelock:
         check(sender == vault.pending_admin, "not pending admin")
         vault.admin, vault.pending_admin = sender, ZERO
         self.world.emit(self.world.timelock, "AdminTransferred(address,address)", (vault.address, sender))
+
+    def add_teller(
+        self,
+        sender: str,
+        vault: Vault,
+        asset: str,
+        floor: int,
+        surcharge: int,
+        burn_seconds: int,
+        capacity: int,
+        refill: int,
+        arbitrageable: bool,
+    ) -> None:
+        self._check_delayed(sender)
+        check(3_600 <= burn_seconds <= 30 * DAY, "burn time out of range")
+        address = self.world.next_teller()
+        teller = Teller(address, vault, asset, floor, surcharge, burn_seconds, 0, self.world.now)
+        teller.check_fees(floor, surcharge)
+        vault.appraise(asset)
+        self._set_teller(vault, teller, floor, surcharge, capacity, refill, arbitrageable)
+        self.world.tellers[address] = teller
+        signature = "TellerAdded(address,address,address)"
+        self.world.emit(self.world.timelock, signature, (vault.address, address, asset))
+
+    def set_teller(
+        self,
+        sender: str,
+        vault: Vault,
+        address: str,
+        floor: int,
+        surcharge: int,
+        capacity: int,
+        refill: int,
+        arbitrageable: bool,
+    ) -> None:
+        self._check_delayed(sender)
+        teller = self.world.tellers.get(address)
+        check(teller is not None and teller.vault is vault, "not a teller")
+        assert teller is not None
+        teller.check_fees(floor, surcharge)
+        self._set_teller(vault, teller, floor, surcharge, capacity, refill, arbitrageable)
+
+    def _set_teller(
+        self,
+        vault: Vault,
+        teller: Teller,
+        floor: int,
+        surcharge: int,
+        capacity: int,
+        refill: int,
+        arbitrageable: bool,
+    ) -> None:
+        index = self._index(vault, teller.asset)
+        errors = [a.price_error_bps for a in vault.assets]
+        check(arbitrageable or floor >= errors[index] + max(errors), "floor below price errors")
+        check(arbitrageable or surcharge >= vault.rules.max_slippage_bps, "surcharge below slippage")
+        check(not capacity or (capacity <= MAX_BPS and refill <= MAX_BPS), "flow limit above 100%")
+        self.world.emit(teller.address, "FeesSet(uint256,uint256)", (), encode(floor, surcharge))
+        teller.floor, teller.surcharge = floor, surcharge
+        vault.flows.pop(teller.address, None)
+        if capacity:
+            vault.flows[teller.address] = Flow(capacity, refill, vault.now)
+        vault.record("set_teller", encode(teller.address, capacity, refill))
+        self.world.emit(
+            self.world.timelock,
+            "TellerSet(address,uint256,uint256,bool)",
+            (teller.address,),
+            encode(floor, surcharge, arbitrageable),
+        )
 
     # Checks
 

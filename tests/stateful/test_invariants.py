@@ -42,8 +42,9 @@ MET = {
     "collect_fee": "ok",
     "open_session": "ok | cooldown not over | no trigger | paused | price not usable | wrong session",
     "rebalance": "ok | not keeper | deadline passed | paused | wrong length | executor not allowed | "
-    "price not usable | wrong session | cooldown not over | no trigger | executor did not answer | balance fell by more than sent | "
-    "asset not underweight | bought past target | drift fell too little | loss above slippage | loss budget exceeded",
+    "price not usable | wrong session | cooldown not over | no trigger | executor did not answer | "
+    "balance fell by more than sent | asset not underweight | bought past target | drift fell too little | "
+    "loss above slippage | loss budget exceeded",
     "set_targets": "ok | targets move too fast | target outside limits | not admin or strategist",
     "set_rules": "ok | needs the delay",
     "set_fee": "ok | needs the delay",
@@ -134,11 +135,11 @@ def test_i1_finds_a_wei_too_little(seen: Seen) -> None:
 def test_i2_finds_a_wei_too_much(seen: Seen, market: Market) -> None:
     token = seen.tokens[0]
     gone = moved(seen, 0, -1)
-    check_flow(seen, seen, market, market, {ALICE}, set())
+    check_flow(seen, seen, market, market, {ALICE})
     with breaks("I2: a flow of"):
-        check_flow(seen, gone, market, richer(market, token, ALICE, 1), {ALICE}, set())
+        check_flow(seen, gone, market, richer(market, token, ALICE, 1), {ALICE})
     with breaks("I2: ["):
-        check_flow(seen, seen, market, richer(market, token, ALICE, 1), {ALICE}, set())
+        check_flow(seen, seen, market, richer(market, token, ALICE, 1), {ALICE})
     epoch = Epoch()
     epoch.begin([seen], market)
     epoch.check([seen], market, {})
