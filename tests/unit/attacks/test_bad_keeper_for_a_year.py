@@ -10,93 +10,91 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
+
 from tests.support.evm import Reverted
 from tests.support.world import DAY, START, WAD, World
 from tests.unit.attacks.wealth import value
 
 YEAR = 365 * DAY
 BPS = 10**14
+FULL = 10_000  # bps
 CAPACITY, REFILL = 200, 400  # bps, and bps a year
 ERROR = 25  # bps, of each feed
 SLIPPAGE = 120  # bps
+CHARGE = (
+    SLIPPAGE + 2 * ERROR
+) * FULL - ERROR * SLIPPAGE  # for what is sold, in bps of bps: lost, and both sides' error
 
 
-def out_of_band(world: World) -> None:
-    """The market has made the first token worth 60 % of the vault, at the value that the vault has."""
-    nav = value(world, world.balances())
-    world.set_balances([nav * 6 // 10, nav * 4 // 10])
+class Thief:
+    """Counts what it has cost the others, as parts of the value: as the vault sees it, and in truth."""
 
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.seen = self.true = Fraction(0)
+        self.trades = 0
 
-def dearest(world: World, sold: int) -> list[int]:
-    """Balances after selling `sold` of the first token at all the loss that slippage and what is left allow."""
-    cash, stock = world.balances()
-    nav, used = cash + stock, world.vault.call("loss_budget_used")
-    room = max(0, CAPACITY * BPS - used - 10) * nav // WAD  # charge that is left, in tokens
-    # lost + error * (sold + sold - lost) <= room
-    lost = min(sold * SLIPPAGE // 10_000, max(0, room * 10_000 - 2 * ERROR * sold) // (10_000 - ERROR))
-    return [cash - sold, stock + sold - lost]
+    def steal(self, parts: int = 1) -> None:
+        """Sell one of so many parts of the excess at all the slippage; where the budget refuses that, what it allows."""
+        before = self.world.balances()
+        room = CAPACITY * BPS - self.world.vault.call("loss_budget_used") - 10  # roundings
+        fits = max(0, room) * sum(before) * FULL**2 // (WAD * CHARGE)
+        for sold in ((before[0] - before[1]) // 2 // parts, fits):
+            after = [before[0] - sold, before[1] + sold - sold * SLIPPAGE // FULL]
+            try:
+                self.world.rebalance(after)
+            except Reverted as refusal:
+                if refusal.reason != "loss budget exceeded":
+                    return
+            else:
+                self.seen += Fraction(sum(before) - sum(after), sum(before))
+                self.true += true_loss(before, after)
+                self.trades += 1
+                return
 
 
 def true_loss(before: list[int], after: list[int]) -> Fraction:
     """In the true prices: what is sold is worth `ERROR` more than the feed says, what is bought that much less."""
-    high, low = 10_000 + ERROR, 10_000 - ERROR
-    worth = [balances[0] * high + balances[1] * low for balances in (before, after)]
+    worth = [balances[0] * (FULL + ERROR) + balances[1] * (FULL - ERROR) for balances in (before, after)]
     return Fraction(worth[0] - worth[1], worth[0])
 
 
-def year_of_theft(world: World) -> tuple[Fraction, Fraction, int]:
-    """The loss as the oracle sees it and the true one, as parts of the value; and the number of trades."""
-    seen = true = Fraction(0)
-    trades = 0
+def out_of_band(world: World, part: int) -> None:
+    """The market has made the first token worth `part` % of the vault, at the value that the vault has."""
+    nav = value(world, world.balances())
+    world.set_balances([nav * part // 100, nav * (100 - part) // 100])
+
+
+@pytest.fixture
+def world() -> World:
+    return World((5_000, 5_000), (18,), (1,), mode=1, max_slippage_bps=SLIPPAGE)
+
+
+def test_costs_no_more_than_the_published_bound(world: World):
+    thief = Thief(world)
     while world.evm.now < START + YEAR:
-        before = world.balances()
-        sold = (before[0] - before[1]) // 2
-        # as much as the charge for the feeds' errors alone leaves room for
-        room = CAPACITY * BPS - world.vault.call("loss_budget_used")
-        sold = min(sold, room * sum(before) // WAD * 10_000 // (SLIPPAGE + 2 * ERROR))
-        if sold > before[0] // 1_000:
-            after = dearest(world, sold)
-            try:
-                world.rebalance(after)
-            except Reverted as refusal:
-                if refusal.reason != "cooldown not over":
-                    raise
-            else:
-                seen += Fraction(sum(before) - sum(after), sum(before))
-                true += true_loss(before, after)
-                trades += 1
+        out_of_band(world, 60)
+        thief.steal()
         world.sleep(DAY)
         world.refresh()
-        out_of_band(world)
-    return seen, true, trades
+    bound = Fraction(CAPACITY + REFILL, FULL)
+    assert thief.trades > 100
+    assert thief.seen <= bound
+    # parts of the value at true prices, which is off the oracle's by the error itself: of second order
+    assert thief.true <= bound * Fraction(FULL, FULL - ERROR)
+    assert thief.true >= bound * Fraction(
+        98, 100
+    )  # the bound is no exaggeration: a keeper gets nearly all of it
 
 
-def test_costs_no_more_than_the_published_bound():
-    world = World((5_000, 5_000), (18,), (1,), mode=1, max_slippage_bps=SLIPPAGE)
-    out_of_band(world)
-    seen, true, trades = year_of_theft(world)
-    bound = Fraction(CAPACITY + REFILL, 10_000)
-    assert trades > 100
-    assert seen <= bound
-    # of value at true prices, which differ from the oracle's by the error itself: a second-order part more
-    assert true <= bound * Fraction(10_000, 10_000 - ERROR)
-    assert true >= bound * Fraction(98, 100)  # the bound is no exaggeration: a keeper gets nearly all of it
-
-
-def test_costs_no_more_than_the_capacity_at_once():
-    """In one transaction, or in as many as fit into one block."""
-    world = World((5_000, 5_000), (18,), (1,), mode=1, max_slippage_bps=SLIPPAGE)
-    true = Fraction(0)
+def test_costs_no_more_than_the_capacity_at_once(world: World):
+    """In as many transactions as fit into one block, each finding the worst that a market could do."""
+    thief = Thief(world)
     for _ in range(20):
         world.evm.set_time(START)
-        nav = value(world, world.balances())
-        world.set_balances([nav * 9 // 10, nav // 10])
-        before = world.balances()
-        room = CAPACITY * BPS - world.vault.call("loss_budget_used")
-        sold = min(before[0] // 10, room * nav // WAD * 10_000 // (SLIPPAGE + 2 * ERROR))
-        after = dearest(world, sold)
-        world.rebalance(after)
-        true += true_loss(before, after)
+        out_of_band(world, 90)
+        thief.steal(parts=4)  # so that the session stays open
     assert world.evm.now == START
-    assert Fraction(CAPACITY * 98 // 100, 10_000) <= true
-    assert true <= Fraction(CAPACITY, 10_000) * Fraction(10_000, 10_000 - ERROR)
+    assert thief.true >= Fraction(CAPACITY, FULL) * Fraction(98, 100)
+    assert thief.true <= Fraction(CAPACITY, FULL) * Fraction(FULL, FULL - ERROR)
