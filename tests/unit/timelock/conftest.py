@@ -3,6 +3,11 @@ import pytest
 from tests.unit.timelock.support import Desk
 
 
+@pytest.fixture(autouse=True)
+def isolation() -> None:
+    """Each test has a chain of its own."""
+
+
 @pytest.fixture
 def desk() -> Desk:
     """A fee of 1 %, and limits of 10 to 70 % for every target."""

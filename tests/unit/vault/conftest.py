@@ -4,6 +4,11 @@ from tests.support.world import ALICE, WAD, World
 from tests.unit.vault.support import ODD, SHARES, OpenWorld
 
 
+@pytest.fixture(autouse=True)
+def isolation() -> None:
+    """Each test has a chain of its own."""
+
+
 @pytest.fixture
 def world() -> World:
     """A vault with a fee of 1 %; ALICE holds SHARES."""

@@ -45,6 +45,11 @@ class HookFactory(Factory):
         return self.deploy("HookToken", decimals)
 
 
+@pytest.fixture(autouse=True)
+def isolation() -> None:
+    """Each test has a chain of its own."""
+
+
 @pytest.fixture
 def world() -> Factory:
     made = Factory(fee_bps=100)
