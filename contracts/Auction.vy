@@ -349,7 +349,7 @@ def _affordable(s: Side, b: Side, nav: uint256, factor: uint256, capacity: uint2
     cost: uint256 = (  # WAD of what is sold; up: sell less
         WAD - min(factor, WAD) + s.error * BPS + self._ceil_div(b.error * BPS * factor, WAD)
     )
-    room: uint256 = (max(capacity, used + 2) - used - 2) * nav  # less 2: the vault rounds both charges up
+    room: uint256 = (max(capacity, used + 1) - used - 1) * nav  # the vault rounds two charges up: by less than 2
     room -= min(room, b.error * BPS * self._rounding(b))
     return room // cost if cost > 0 else max_value(uint256)
 
