@@ -118,6 +118,13 @@ def test_redeeming_in_kind_undoes_the_deposit(weird_desk: Desk, attack: Attack):
     weird_desk.refuses("shares changed", "deposit", 500 * K, ALICE)
 
 
+def test_a_donation_meanwhile_undoes_the_minting(weird_desk: Desk, attack: Attack):
+    """It raises the price of a share: what was asked no longer buys the shares."""
+    attack.prepare(weird_desk.world.tokens[STOCK], "mint", weird_desk.vault.address, 10**20)
+    weird_desk.refuses("too few shares", "mint", 500_000 * WAD, ALICE)
+    assert weird_desk.call("deposit", 500 * K, ALICE) < 450_000 * WAD
+
+
 FLOWS = [
     ("deposit", (K, "me")),
     ("mint", (10**18, "me")),
