@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.evm import Contract, artifact
 from tests.support.venue import call_data
 from tests.support.world import ALICE, BOB, DAY, KEEPER, MANY, OWNER, STRANGER, WAD, ZERO
-from tests.unit.stage import NOTHING, OUT_OF_BAND, Stage
+from tests.unit.stage import NOTHING, Stage
 from tests.unit.vault.support import OpenWorld
 
 REENTER = 3  # BadExecutor
@@ -36,6 +36,7 @@ class Den(Stage, OpenWorld):
 
     def __init__(self) -> None:
         super().__init__()
+        self.idle = self.deploy("BadExecutor")  # pays nothing and answers
         self.intruder = self.deploy("BadExecutor")
         self.intruder.call("set_mode", REENTER)
         address = self.intruder.address
@@ -108,7 +109,7 @@ _ARGUMENTS: dict[str, Callable[[Den], tuple[Any, ...]]] = {
     "release": lambda den: (OWNER, OWNER, 1, 10 * SHARES, den.tokens[0].address, 1, STRANGER),
     "appraise": lambda den: (den.tokens[0].address,),
     "flow_room": lambda den: (den.intruder.address,),
-    "rebalance": lambda den: (NOTHING, den.executor.address, den.payload(OUT_OF_BAND), bytes(32), 1, 2**64),
+    "rebalance": lambda den: (NOTHING, den.idle.address, b"", bytes(32), 1, 2**64),
     "preview_mint_in_kind": lambda den: (SHARES,),
     "preview_redeem_in_kind": lambda den: (SHARES, 0),
     "configure": lambda den: ("set_oracle", b"", den.vault.call("settings")),

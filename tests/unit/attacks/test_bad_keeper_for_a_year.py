@@ -22,9 +22,7 @@ FULL = 10_000  # bps
 CAPACITY, REFILL = 200, 400  # bps, and bps a year
 ERROR = 25  # bps, of each feed
 SLIPPAGE = 120  # bps
-CHARGE = (
-    SLIPPAGE + 2 * ERROR
-) * FULL - ERROR * SLIPPAGE  # for what is sold, in bps of bps: lost, and both sides' error
+CHARGE = (SLIPPAGE + 2 * ERROR) * FULL - ERROR * SLIPPAGE  # of what is sold, bps * bps: loss and errors
 
 
 class Thief:
@@ -36,7 +34,7 @@ class Thief:
         self.trades = 0
 
     def steal(self, parts: int = 1) -> None:
-        """Sell one of so many parts of the excess at all the slippage; where the budget refuses that, what it allows."""
+        """Sell one of so many parts of the excess at all the slippage; if the budget refuses that, what it allows."""
         before = self.world.balances()
         room = CAPACITY * BPS - self.world.vault.call("loss_budget_used") - 10  # roundings
         fits = max(0, room) * sum(before) * FULL**2 // (WAD * CHARGE)

@@ -9,6 +9,7 @@ from offchain.planner.payload import Call, encode
 from tests.support.evm import Contract, Reverted
 from tests.support.venue import call_data
 from tests.support.world import KEEPER, OWNER, STRANGER, WAD, reverts
+from tests.unit.attacks.market import Market
 from tests.unit.stage import NOTHING, ON_TARGET, OUT_OF_BAND, K, Stage, usd
 
 MANY = 2**255
@@ -112,3 +113,21 @@ def test_a_payload_is_the_keepers_alone(stage: Stage, executor: Contract):
     """Between transactions the executor holds nothing, so that calling it oneself takes nothing."""
     run(stage, executor, (stage.tokens[0], "transfer", (STRANGER, 100 * K)), settle(stage, ON_TARGET))
     assert stage.balances(executor.address) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("token", [0, 1])
+def test_an_allowance_planted_beforehand_takes_nothing(token):
+    """Anyone may have made the shared executor approve him: that is of use only while the executor holds something.
+
+    The trade's own legs leave nothing behind, and no code of the attacker runs in between.
+    """
+    market, clean = Market(), Market()
+    approve = call_data(market.tokens[token], "approve", STRANGER, MANY)
+    plant = encode([Call(market.tokens[token].address, approve)])
+    market.router.call("execute", plant, sender=STRANGER)
+    sold = market.excess
+    for each in (market, clean):
+        each.trade(sold, each.quote(sold), *each.tokens)
+    assert market.balances() == clean.balances()
+    with pytest.raises(Reverted):
+        market.tokens[token].call("transferFrom", market.router.address, STRANGER, 1, sender=STRANGER)
