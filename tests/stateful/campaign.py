@@ -795,8 +795,8 @@ class Episode:
 
     def transfer(self, rng: random.Random, vault: model.Vault) -> Act:
         sender = self._account(rng, vault)
-        unusual = (ZERO, vault.address, *self.future_tellers)
-        receiver = rng.choice(ACTORS) if rng.random() < 0.9 else rng.choice(unusual)
+        # not to a teller: what is sent there by mistake is a gift to whoever flows through it next
+        receiver = rng.choice(ACTORS) if rng.random() < 0.95 else rng.choice((ZERO, vault.address))
         amount = self._amount(rng, vault.balance[sender])
         return Act(
             "transfer",
@@ -1271,9 +1271,11 @@ DOORS = [
 WEIGHTS = [13, 13, 4, 3, 4, 3, 4, 26, 10, 7, 9, 1, 1, 1, 12]
 
 
+NAMES = {value: name for name, value in globals().items() if name.isupper() and isinstance(value, str)}
+
+
 def name_of(account: str) -> str:
-    names = {value: name for name, value in globals().items() if name.isupper() and isinstance(value, str)}
-    return names.get(account, account)
+    return NAMES.get(account, account)
 
 
 # ---------------------------------------------------------------- generators
