@@ -142,6 +142,7 @@ class Chain:
         self.implementation = deploy("Vault", self.rule_book, self.timelock)
         self.factory = deploy("VaultFactory", self.implementation, self.rule_book)
         self.executor = deploy("ScriptedExecutor")
+        self.auction = deploy("Auction", 600, 3600, 100)  # seconds of grace and decay, first bps
         self.codes: dict[str, bytes] = {}  # of what is broken now
         self._places: dict[tuple[int, str], int] = {}
 
@@ -239,7 +240,7 @@ class Episode:
         self.seed = seed
         self.coverage: Counter[str] = Counter() if coverage is None else coverage
         self.rng = rng = random.Random(seed)
-        self.trail: list[str] = []
+        self.trail: list[tuple[str, bytes]] = []
         sizes = [SIZES[seed % len(SIZES)], rng.choice((2, 4))]
         count = max(sizes) + 2
         prices = [10 ** rng.randint(15, 22) * rng.randint(1, 9) for _ in range(count)]
@@ -255,7 +256,7 @@ class Episode:
         world.oracles = {chain.oracles[0]: set(chain.tokens), chain.oracles[1]: set(chain.tokens[:-1])}
         self.vaults = [self._create(size, OWNER if i == 0 else OWNER_2, rng) for i, size in enumerate(sizes)]
         self.future_tellers = [world.next_teller(ahead) for ahead in range(TELLERS)]
-        self.accounts = [*ACTORS, model.DEAD, chain.timelock, *self.future_tellers]
+        self.accounts = [*ACTORS, model.DEAD, chain.timelock, chain.auction, *self.future_tellers]
         self._fund()
         self.pending: list[tuple[model.Vault, str, tuple[Any, ...]]] = []  # announced changes
         self.heads = {v.address: v.head for v in self.vaults}
@@ -291,7 +292,7 @@ class Episode:
         fee_bps = rng.choice((0, 50, 300))
         config = (
             "Fuzz", "FUZZ", [astuple_asset(a) for a in assets], astuple_rules(rules), chain.oracles[0], owner,
-             2 * DAY, GUARDIAN, STRATEGIST, [KEEPER, THIEF], fee_bps, COLLECTOR,
+             2 * DAY, GUARDIAN, STRATEGIST, [KEEPER, THIEF, chain.auction], fee_bps, COLLECTOR,
         )  # fmt: skip
         factory = chain.evm.at(chain.factory, artifact("VaultFactory"))
         address = str(factory.call("create_vault", config, seed, bytes(32), sender=owner)).lower()
@@ -300,7 +301,7 @@ class Episode:
             world.tokens[asset.token].balances[address] = amount
             world.tokens[asset.token].balances[owner] = 0
         nav = sum(q * self.price[a.token] // a.scale for q, a in zip(seed, assets, strict=True))
-        roles = {GUARDIAN: 4, STRATEGIST: 2, KEEPER: 1, THIEF: 1}
+        roles = {GUARDIAN: 4, STRATEGIST: 2, KEEPER: 1, THIEF: 1, chain.auction: 1}
         vault = model.Vault(
             world, address, list(assets), rules, chain.oracles[0], owner, 2 * DAY, model.defaultdict(int, roles),
             fee_bps, COLLECTOR, head_after(b"", logs), nav,
@@ -333,7 +334,7 @@ class Episode:
                 amount = 10**16 * 10**token.decimals * WAD // self.price[name]
                 self.chain.give(name, holder, amount)
                 token.balances[holder] = amount
-                for spender in [*self.world.vaults, *self.future_tellers]:
+                for spender in [*self.world.vaults, *self.future_tellers, self.chain.auction]:
                     data = selector("approve(address,uint256)") + encode(spender, 2**255)
                     self.chain.send(holder, name, data)
                     self.world.approved.add((holder, spender))
@@ -482,6 +483,10 @@ class Episode:
     def _begin_epoch(self) -> None:
         self.epoch.begin(list(self.seen.values()), self.market)
 
+    def note(self, what: str, arguments: bytes = b"") -> None:
+        """For the report of a failure."""
+        self.trail.append((what, arguments))
+
     # One step
 
     def step(self, number: int) -> None:
@@ -540,12 +545,12 @@ class Episode:
             found = refusal.reason
         logs = self.chain.logs()
         verdict = "" if found is None else f" -> {found or 'reverts'!r}"
-        self.trail.append(f"{len(self.trail)}: {self.world.now} {act.name} by {name_of(act.sender)}{verdict}")
+        self.note(f"{self.world.now} {act.name} by {name_of(act.sender)}{verdict}", act.data[4:])
         self.coverage[f"{act.name}: {'ok' if found is None else found}"] += 1
 
         after = self._see(vault)
         market = self._market_after(act.parties)
-        hold("max*", found is None or not act.must, f"{act.name}: what the view says cannot be done: {found}")
+        hold("views", found is None or not act.must, f"{act.name}: what a view offers is refused: {found}")
         self._check(act, before, after, market, found is None, priced)
         entries = [(topics, data) for emitter, topics, data in logs if emitter == vault.address]
         self.heads[vault.address] = head_after(self.heads[vault.address], entries)
@@ -679,13 +684,13 @@ class Episode:
             self._answer(tokens)
             self.market = self._market()
             self._begin_epoch()
-            self.trail.append(f"{len(self.trail)}: prices moved by up to {far:.1%}")
+            self.note(f"prices moved by up to {far:.1%}")
         elif drawn < 0.84:  # a feed answers nothing usable until it answers again
             token = rng.choice(tokens)
             index = self.chain.tokens.index(token)
             self.chain.send(DEPLOYER, self.chain.feeds[index], selector("set_answer(int256)") + encode(0))
             self.world.feeds[token].answer = 0
-            self.trail.append(f"{len(self.trail)}: feed {index} broke")
+            self.note(f"feed {index} broke")
         elif drawn < 0.92:  # a token, or the oracle, breaks or is mended
             oracle = rng.random() < 0.15
             address = rng.choice(self.chain.oracles) if oracle else rng.choice(tokens)
@@ -697,7 +702,7 @@ class Episode:
                 self.world.broken_oracles ^= {address}
             else:
                 self.world.tokens[address].broken = not mended
-            self.trail.append(f"{len(self.trail)}: {address} {'mended' if mended else 'broke'}")
+            self.note(f"{address} {'mended' if mended else 'broke'}")
         elif not self.chain.codes:  # somebody donates
             token, giver, vault = rng.choice(tokens), rng.choice(HOLDERS), rng.choice(self.vaults)
             amount = rng.choice((1, 10 ** self.world.tokens[token].decimals, self._part(rng, token, vault)))
@@ -715,7 +720,7 @@ class Episode:
         after, richer = replace(self._now(vault), held=self._held(vault)), self._market_after({giver})
         check_flow(before, after, market, richer, {giver})
         check_claims(before, after, self.accounts)
-        self.trail.append(f"{len(self.trail)}: {name_of(giver)} donates {amount} of {token}")
+        self.note(f"{name_of(giver)} donates {amount} of {token}")
         self.seen[vault.address] = after
         self.market = richer
         self._begin_epoch()
@@ -897,6 +902,81 @@ class Episode:
             ),
             vault,
             trades=True,
+        )
+
+    def fill(self, rng: random.Random, vault: model.Vault) -> Act:
+        """The auction: what it offers, the vault must accept."""
+        session, chain = vault.session, self.chain
+        end = session.opened_at + vault.rules.window_seconds
+        is_open = session.id and not session.closed_at and vault.now < end
+        if not is_open and rng.random() < 0.9:
+            return self.open_session(rng, vault)
+        auction, filler = chain.auction, rng.choice(HOLDERS) if rng.random() < 0.97 else rng.choice(ACTORS)
+        receiver = filler if rng.random() < 0.9 else rng.choice((*ACTORS, ZERO, vault.address, auction))
+        sell, buy = (rng.choice(vault.assets).token for _ in range(2))
+        if vault.oracle not in self.world.broken_oracles and rng.random() < 0.9:
+            state = vault.judged()
+            if policy.usable(state) and policy.nav(state):
+                rows = zip(policy.weights(state), policy.targets(state), vault.assets, strict=True)
+                order = sorted((w - t, rng.random(), a.token) for w, t, a in rows)
+                sell, buy = order[-1][2], order[0][2]
+        most = MAX if rng.random() < 0.7 else self._part(rng, sell, vault)
+        data = encode(vault.address, sell, buy, most)
+        refused, sold, owed = "", 0, 0
+        try:
+            quote = chain.send(filler, auction, selector("quote(address,address,address,uint256)") + data)
+            _, sold, owed = (int.from_bytes(quote[i : i + 32], "big") for i in (0, 32, 64))
+            offered = True
+        except Refused as refusal:
+            refused, offered = refusal.reason, False
+        max_pay = rng.choice((owed, owed, MAX, max(owed - 1, 0)))
+        number = session.id if rng.random() < 0.97 else session.id + 1
+        sells = [sold if a.token == sell else 0 for a in vault.assets]
+        payload = word(32) + encode(vault.address, filler, receiver, sell, sold, buy, owed, b"")
+
+        def expected() -> tuple[int, int]:
+            model.check(receiver not in (ZERO, auction, vault.address), "receiver not allowed")
+            model.check(offered, refused)
+            model.check(owed <= max_pay, "pays above maximum")
+            paying, selling = self.world.tokens[buy], self.world.tokens[sell]
+            can_pay = (filler, auction) in self.world.approved and paying.balances[filler] >= owed
+            left = [
+                q - sold * (a.token == sell) + owed * (a.token == buy)
+                for q, a in zip(vault.holdings(), vault.assets, strict=True)
+            ]
+            vault.rebalance(
+                auction,
+                sells,
+                auction,
+                payload,
+                AUCTION_DECISION,
+                number,
+                vault.now,
+                left if can_pay else None,
+            )
+            selling.balances[receiver] += sold
+            paying.balances[filler] -= owed
+            self.world.emit(
+                auction,
+                "Filled(address,address,uint256,address,address,uint256,uint256,address)",
+                (vault.address, filler),
+                encode(number, sell, buy, sold, owed, receiver),
+            )
+            return sold, owed
+
+        usual = receiver == filler and number == session.id and max_pay >= owed
+        can_pay = filler in HOLDERS and self.world.tokens[buy].balances[filler] >= owed
+        return Act(
+            "fill",
+            filler,
+            auction,
+            selector("fill(address,uint256,address,address,uint256,uint256,address,bytes,uint256)")
+            + encode(vault.address, number, sell, buy, most, max_pay, receiver, b"", vault.now),
+            expected,
+            vault,
+            {filler, receiver},
+            trades=True,
+            must=offered and usual and can_pay and bool(vault.roles[auction] & 1),
         )
 
     def _trade(self, rng: random.Random, vault: model.Vault, steal: bool) -> tuple[list[int], list[int]]:
@@ -1247,6 +1327,7 @@ class Episode:
 
 
 TELLERS = 3  # the most of an episode
+AUCTION_DECISION = int.from_bytes(b"auction fill".ljust(32, b"\0"), "big")
 REDEEM = selector("redeem_in_kind(uint256,address,address,uint256[],uint256)")
 CONFIGURE = selector("configure(string,bytes,(uint256[],uint256,uint256,uint256,uint256,address,uint256))")
 CHANGES = (
@@ -1266,9 +1347,9 @@ DELAYED = [
 DOORS = [
     Episode.mint, Episode.redeem, Episode.transfer, Episode.approve, Episode.transfer_from, Episode.collect_fee,
     Episode.open_session, Episode.rebalance, Episode.at_once, Episode.queue, Episode.execute, Episode.cancel,
-    Episode.too_early, Episode.trespass, Episode.teller,
+    Episode.too_early, Episode.trespass, Episode.teller, Episode.fill,
 ]  # fmt: skip
-WEIGHTS = [13, 13, 4, 3, 4, 3, 4, 26, 10, 7, 9, 1, 1, 1, 12]
+WEIGHTS = [13, 13, 4, 3, 4, 3, 4, 24, 10, 7, 9, 1, 1, 1, 12, 8]
 
 
 NAMES = {value: name for name, value in globals().items() if name.isupper() and isinstance(value, str)}
@@ -1431,7 +1512,7 @@ class Failure:
     seed: int
     step: int
     error: AssertionError
-    trail: list[str]
+    trail: list[tuple[str, bytes]]
 
     @property
     def kind(self) -> str:
@@ -1476,7 +1557,7 @@ def report(failure: Failure, seconds: float = 60) -> str:
     lines = [
         f"episode {failure.seed}, step {failure.step}: {failure.error}",
         f"shrunk to {best.step + 1 - len([n for n in left_out if n <= best.step])} steps: {best.error}",
-        *(f"  {line}" for line in best.trail[-40:]),
+        *(f"  {what}{': ' if data else ''}{plain(data)[:300]}" for what, data in best.trail[-40:]),
         f"again: make fuzz SEED={failure.seed} STEPS={EPISODE}",
     ]
     return "\n".join(lines)
