@@ -209,6 +209,9 @@ def test_only_the_admin_announces_and_makes(target: Target, sender):
     target.sleep(DELAY)
     with reverts("not admin"):
         target.execute(data, sender)
+    if sender != GUARDIAN:
+        with reverts("not admin or guardian"):
+            target.cancel(data, sender)
     target.execute(data)
 
 
