@@ -1,0 +1,363 @@
+"""The joint problem: which assets, how much and through which pools, solved at once and with a proof.
+
+With the vault's NAV as unit and x the value change of each asset, the relaxed problem (amounts continuous, no gas) is
+
+    minimise    ½ (d + x)ᵀ Q (d + x) − slopeᵀ x
+    subject to  x = the pools' net payments,   lower ≤ x ≤ upper,
+                rowsᵏ · x ≤ roomᵏ + slackᵏ, a unit of slackᵏ costing priceᵏ (infinite: a hard rule),
+                every other token nets to 0,
+
+d: weights less targets; Q: aversion times the covariance or the identity; slope: 1, less or more the tax. The vault's
+rules are linear in x because their direction is given: an overweight asset can only be sold.
+
+**Pools.** A V2 pool, and each tick range of a V3 pool, is one *segment* a direction: selling moves the square root of
+its price from `start` down to y ≥ `end`, takes depth (1/y − 1/start) / keep and pays depth (start − y), `keep` being 1
+less the fee. Square roots of prices are in units of the oracle's, so about 1.
+
+**Dual decomposition** (Angeris et al. 2022, *Optimal Routing for Constant Function Market Makers*; Diamandis et al.
+2023, *An Efficient Algorithm for Optimal Routing Through Constant Function Market Makers*). Given a value ν of each
+token and μ of each row, everything separates: a segment stops at y = sqrt(νᵢₙ / (keep · νₒᵤₜ)), and the basket solves a
+quadratic over a box. The sum is a convex, continuously differentiable function of (ν, μ), at most some 30 numbers,
+whatever the number of pools; it is minimised here by a projected semismooth Newton method with a line search. At the
+optimum the trades of all segments match what the basket wants, so every path in use has the same marginal price.
+
+**Certificate.** Weak duality: for *any* (ν, μ), minus the dual function is below the optimum. `bound` computes it
+from the problem and (ν, μ) alone, in other code than the solver's, and rounds against itself.
+
+Floats: amounts leave this module as proposals; `plan` turns them into integers and asks the vault's rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["Market", "Segments", "Solution", "bound", "cost", "solve"]
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+MAX_STEPS = 120  # Newton steps; some 10 to 30 are usual
+SMALLEST_PRICE = 1e-6  # of a token, in units of the oracle's
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """s one-way pieces of pools, as arrays (s,)."""
+
+    pool: Indices  # index into the problem's pools
+    token_in: Indices
+    token_out: Indices
+    keep: Vector  # 1 − fee
+    depth: Vector  # sqrt of the product of the virtual reserves, in NAV
+    start: Vector  # sqrt of the price (value out per value in) before the trade, fee apart
+    end: Vector  # lowest that it may fall to, > 0
+
+    def only(self, chosen: NDArray[np.bool_]) -> Segments:
+        """Those of the mask (s,)."""
+        return Segments(*(getattr(self, name)[chosen] for name in self.__slots__))
+
+    def flows(self, prices: Vector) -> tuple[Vector, Vector]:
+        """(value in, value out) of each segment's best trade at token prices ν: closed form."""
+        y = np.sqrt(prices[self.token_in] / (self.keep * prices[self.token_out]))
+        y = np.clip(y, self.end, self.start)
+        return self.depth * (1 / y - 1 / self.start) / self.keep, self.depth * (self.start - y)
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The relaxed problem. Tokens 0..n−1 are the assets, the others only pass through. Values in NAV."""
+
+    tokens: int
+    drift: Vector  # (n,) d = w − t
+    quadratic: Matrix  # (n, n) Q, symmetric, positive definite
+    slope: Vector  # (n,) what a unit of value of the asset is worth: 1, more where selling it is taxed
+    lower: Vector  # (n,) of x; 0 where the asset must not be sold
+    upper: Vector  # (n,)
+    rows: Matrix  # (m, n)
+    room: Vector  # (m,)
+    price: Vector  # (m,) of a unit of slack; inf: none allowed
+    segments: Segments
+
+    @property
+    def assets(self) -> int:
+        """n."""
+        return len(self.drift)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Optimal up to `residual`."""
+
+    prices: Vector  # (tokens,) ν
+    multipliers: Vector  # (m,) μ
+    value_in: Vector  # (s,) of each segment
+    value_out: Vector  # (s,)
+    change: Vector  # (n,) x
+    residual: float  # largest net amount of a token that does not add up, NAV
+    steps: int
+
+
+def solve(market: Market, guess: Solution | None = None) -> Solution:
+    """Minimise the dual function; `guess`: the solution of a similar market with the same tokens and rows."""
+    m, tokens = len(market.room), market.tokens
+    z = np.ones(tokens + m)
+    z[tokens:] = 0.0
+    if guess is not None:
+        z[:tokens], z[tokens:] = guess.prices, guess.multipliers
+    s = market.segments
+    high = np.concatenate([np.full(tokens, 1e6), market.price])
+    low = np.concatenate([np.full(tokens, SMALLEST_PRICE), np.zeros(m)])
+    z, x, residual, steps = _newton(
+        z, low, high, tokens, market.drift, market.quadratic, market.slope, market.lower, market.upper,
+        market.rows, market.room, s.token_in, s.token_out, s.keep, s.depth, s.start, s.end,
+    )  # fmt: skip
+    value_in, value_out = s.flows(z[:tokens])
+    return Solution(z[:tokens], z[tokens:], value_in, value_out, x, float(residual), int(steps))
+
+
+def cost(market: Market, x: Vector) -> float:
+    """The objective of value changes x (n,), slack included, less that of no trade at all, both in NAV."""
+    return _cost(market, x) - _cost(market, np.zeros(market.assets))
+
+
+def _cost(market: Market, x: Vector) -> float:
+    moved = market.drift + x
+    over = np.maximum(market.rows @ x - market.room, 0.0)
+    soft = np.isfinite(market.price)
+    slack = float(over[soft] @ market.price[soft])
+    return float(0.5 * moved @ market.quadratic @ moved - market.slope @ x) + slack
+
+
+def bound(market: Market, prices: Vector, multipliers: Vector) -> float:
+    """A number that no trade's `cost` is below, whatever the prices > 0 and multipliers (clipped to their range)."""
+    mu = np.clip(multipliers, 0.0, market.price)
+    nu = np.maximum(prices, SMALLEST_PRICE)
+    s = market.segments
+    value_in, value_out = s.flows(nu)
+    arbitrage = float(np.sum(nu[s.token_out] * value_out - nu[s.token_in] * value_in))
+    n = market.assets
+    linear = nu[:n] + mu @ market.rows - market.slope
+
+    def gradient(x: Vector) -> Vector:
+        return np.asarray(market.quadratic @ (market.drift + x) + linear)
+
+    x = _box_minimum(market.quadratic, linear + market.quadratic @ market.drift, market.lower, market.upper)
+    moved = market.drift + x
+    best = float(0.5 * moved @ market.quadratic @ moved + linear @ x)
+    slope = gradient(x)  # the quadratic lies above its tangent: what x may still miss
+    missed = float(np.sum(np.minimum(slope * (market.lower - x), slope * (market.upper - x))))
+    scale = 1e-12 * (1.0 + float(np.sum(value_out)) + abs(best))  # for the rounding of all these floats
+    return best + missed - float(mu @ market.room) - arbitrage - scale - _cost(market, np.zeros(n))
+
+
+def _box_minimum(q: Matrix, c: Vector, low: Vector, high: Vector) -> Vector:
+    """About the least of ½ xᵀ q x + cᵀ x in the box, by projected gradient steps; `bound` counts what it misses."""
+    x = np.clip(-c / np.diag(q), low, high)
+    for _ in range(400):
+        before = x.copy()
+        for i in range(len(c)):
+            x[i] = min(max(x[i] - (c[i] + q[i] @ x) / q[i, i], low[i]), high[i])
+        if np.max(np.abs(x - before)) < 1e-15:
+            break
+    return x
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@njit(cache=True)
+def _newton(z, low, high, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end):  # type: ignore[no-untyped-def]
+    """Projected Newton (Bertsekas 1982) on the dual function: (z, x, residual, steps)."""
+    size, n = len(z), len(drift)
+    x = np.zeros(n)
+    value, grad, hess = _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+    deepest = 0.0
+    for s in range(len(depth)):
+        deepest = max(deepest, depth[s])
+    tolerance = 1e-11 + 4e-16 * deepest
+    damping = 1e-9
+    residual, steps = 0.0, 0
+    for steps in range(MAX_STEPS):
+        free = np.zeros(size, np.bool_)
+        residual = 0.0
+        for i in range(size):
+            blocked = (z[i] <= low[i] and grad[i] > 0) or (z[i] >= high[i] and grad[i] < 0)
+            free[i] = not blocked
+            if not blocked:
+                residual = max(residual, abs(grad[i]))
+        if residual <= tolerance:
+            break
+        step = _direction(hess, grad, free, damping)
+        went, length = False, 1.0
+        for _ in range(40):
+            trial = np.minimum(np.maximum(z + length * step, low), high)
+            trial = np.maximum(trial, np.minimum(low + 0.2 * (z - low), z))  # a price never falls to nothing at once
+            for i in range(tokens, size):
+                trial[i] = min(max(z[i] + length * step[i], low[i]), high[i])
+            v, g, h = _dual(trial, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+            descent = 0.0
+            for i in range(size):
+                descent += grad[i] * (trial[i] - z[i])
+            noise = 1e-16 * (1.0 + abs(value) + deepest * 1e-2)
+            if v <= value + 1e-4 * descent or (abs(v - value) <= noise and _norm(g, trial, low, high) < residual):
+                went = True
+                break
+            length *= 0.35
+        if not went:
+            if damping > 1e-2:
+                break
+            damping *= 100.0
+            continue
+        damping = max(damping * 0.1, 1e-12) if length > 0.5 else min(damping * 3.0, 1e-3)
+        z, value, grad, hess = trial, v, g, h
+    value, grad, hess = _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+    return z, x, _norm(grad, z, low, high), steps
+
+
+@njit(cache=True)
+def _norm(grad, z, low, high):  # type: ignore[no-untyped-def]
+    """Largest component of the projected gradient."""
+    worst = 0.0
+    for i in range(len(z)):
+        if not ((z[i] <= low[i] and grad[i] > 0) or (z[i] >= high[i] and grad[i] < 0)):
+            worst = max(worst, abs(grad[i]))
+    return worst
+
+
+@njit(cache=True)
+def _direction(hess, grad, free, damping):  # type: ignore[no-untyped-def]
+    """The Newton direction over the free variables, 0 for the others."""
+    index = np.flatnonzero(free)
+    k = len(index)
+    a, b = np.zeros((k, k)), np.zeros(k)
+    for i in range(k):
+        b[i] = -grad[index[i]]
+        for j in range(k):
+            a[i, j] = hess[index[i], index[j]]
+    for i in range(k):
+        a[i, i] += damping * (1.0 + a[i, i])
+    solved = np.linalg.solve(a, b)
+    step = np.zeros(len(grad))
+    for i in range(k):
+        step[index[i]] = solved[i]
+    return step
+
+
+@njit(cache=True)
+def _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x):  # type: ignore[no-untyped-def]
+    """The dual function at z = (ν, μ): value, gradient, generalised Hessian. x: warm start in, maximiser out."""
+    size, n = len(z), len(drift)
+    grad, hess = np.zeros(size), np.zeros((size, size))
+    value = 0.0
+    for s in range(len(depth)):
+        i, o = tin[s], tout[s]
+        y2 = z[i] / (keep[s] * z[o])
+        if y2 >= start[s] * start[s]:
+            continue
+        y = np.sqrt(y2)
+        inside = y > end[s]
+        if not inside:
+            y = end[s]
+        taken = depth[s] * (start[s] - y) / (y * start[s] * keep[s])
+        paid = depth[s] * (start[s] - y)
+        value += z[o] * paid - z[i] * taken
+        grad[o] += paid
+        grad[i] -= taken
+        if inside:
+            half = 0.5 * depth[s] * y
+            hess[o, o] += half / z[o]
+            hess[i, i] += half * z[o] / (z[i] * z[i])
+            hess[o, i] -= half / z[i]
+            hess[i, o] -= half / z[i]
+    m = size - tokens
+    linear = np.zeros(n)
+    for i in range(n):
+        linear[i] = z[i] - slope[i]
+        for k in range(m):
+            linear[i] += z[tokens + k] * rows[k, i]
+        for j in range(n):
+            linear[i] += q[i, j] * drift[j]
+    free = _box(q, linear, lower, upper, x)
+    inner = 0.0
+    for i in range(n):
+        inner += linear[i] * x[i]
+        for j in range(n):
+            inner += 0.5 * x[i] * q[i, j] * x[j] + 0.5 * drift[i] * q[i, j] * drift[j]
+    value -= inner
+    for k in range(m):
+        value += z[tokens + k] * room[k]
+        grad[tokens + k] += room[k]
+        for i in range(n):
+            grad[tokens + k] -= rows[k, i] * x[i]
+    for i in range(n):
+        grad[i] -= x[i]
+    index = np.flatnonzero(free)
+    f = len(index)
+    if f > 0:
+        block, pull = np.zeros((f, f)), np.zeros((f, size))
+        for a in range(f):
+            pull[a, index[a]] = 1.0
+            for k in range(m):
+                pull[a, tokens + k] = rows[k, index[a]]
+            for b in range(f):
+                block[a, b] = q[index[a], index[b]]
+        hess += pull.T @ np.linalg.solve(block, pull)
+    return value, grad, hess
+
+
+@njit(cache=True)
+def _box(q, c, low, high, x):  # type: ignore[no-untyped-def]
+    """x := the least of ½ xᵀ q x + cᵀ x in the box, by coordinates then exactly on the free set; the free set."""
+    n = len(c)
+    free = np.zeros(n, np.bool_)
+    for i in range(n):
+        x[i] = min(max(x[i], low[i]), high[i])
+    for _ in range(60):
+        for _ in range(12):
+            moved = 0.0
+            for i in range(n):
+                slope = c[i]
+                for j in range(n):
+                    slope += q[i, j] * x[j]
+                to = min(max(x[i] - slope / q[i, i], low[i]), high[i])
+                moved = max(moved, abs(to - x[i]))
+                x[i] = to
+            if moved == 0.0:
+                break
+        f = 0
+        for i in range(n):
+            free[i] = low[i] < x[i] and x[i] < high[i]
+            f += free[i]
+        if moved < 1e-15 or f == 0:
+            break
+        index = np.flatnonzero(free)
+        a, b = np.zeros((f, f)), np.zeros(f)
+        for i in range(f):
+            b[i] = -c[index[i]]
+            for j in range(n):
+                if not free[j]:
+                    b[i] -= q[index[i], j] * x[j]
+            for j in range(f):
+                a[i, j] = q[index[i], index[j]]
+        exact = np.linalg.solve(a, b)
+        stays = True
+        for i in range(f):
+            stays = stays and low[index[i]] <= exact[i] and exact[i] <= high[index[i]]
+        if stays:
+            for i in range(f):
+                x[index[i]] = exact[i]
+            good = True
+            for i in range(n):
+                slope = c[i]
+                for j in range(n):
+                    slope += q[i, j] * x[j]
+                if not free[i]:
+                    good = good and ((x[i] <= low[i] and slope >= 0) or (x[i] >= high[i] and slope <= 0) or low[i] == high[i])
+            if good:
+                break
+    return free
