@@ -8,6 +8,7 @@ Amounts are token units, prices the pool's own sqrt(token1/token0) * 2**96.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from offchain.errors import PoolError
@@ -47,6 +48,11 @@ class V2Pool:
         if same(token_in, self.token0):
             return paid, replace(self, reserve0=self.reserve0 + amount_in, reserve1=self.reserve1 - paid)
         return paid, replace(self, reserve0=self.reserve0 - paid, reserve1=self.reserve1 + amount_in)
+
+    def capacity(self, token_in: str) -> int:
+        """The most of `token_in` that the pair can take."""
+        reserve_in, reserve_out = self._reserves(token_in)
+        return max(MAX_UINT112 - reserve_in, 0) if reserve_in and reserve_out else 0
 
     def _reserves(self, token_in: str) -> tuple[int, int]:
         if zero_for_one(self, token_in):
@@ -100,6 +106,60 @@ class V3Pool:
             elif price != start:
                 tick = tick_at_sqrt_ratio(price)
         return paid, replace(self, sqrt_price_x96=price, tick=tick, liquidity=liquidity)
+
+    def capacity(self, token_in: str) -> int:
+        """The most of `token_in` that the pool can take inside the known ticks, as far as it has liquidity."""
+        downward = zero_for_one(self, token_in)
+        limit = MIN_SQRT_RATIO + 1 if downward else MAX_SQRT_RATIO - 1
+        price, tick, liquidity, total = self.sqrt_price_x96, self.tick, self.liquidity, 0
+        while price != limit:
+            beyond = self.ticks and (tick < self.ticks[0][0] if downward else tick >= self.ticks[-1][0])
+            if liquidity == 0 and (beyond or not self.ticks):
+                break
+            try:
+                next_tick, net = self._next_tick(tick, downward)
+            except PoolError:
+                break
+            next_price = sqrt_ratio_at_tick(next_tick)
+            bound = max(next_price, limit) if downward else min(next_price, limit)
+            low, high = min(price, bound), max(price, bound)
+            taken = (amount0 if downward else amount1)(low, high, liquidity, up=True)
+            total += taken + _ceil_div(taken * self.fee, PIPS - self.fee)
+            price, tick = bound, next_tick - 1 if downward else next_tick
+            liquidity += -net if downward else net
+        return total
+
+    def ranges(self, token_in: str) -> Iterator[tuple[int, int, int]]:
+        """(liquidity, sqrt price from, to) of each range that selling `token_in` crosses, those without left out."""
+        downward = zero_for_one(self, token_in)
+        price, liquidity = self.sqrt_price_x96, self.liquidity
+        if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
+            raise PoolError(f"pool {self.address} has no price")
+        for tick, net in self._edges(downward):
+            target = min(max(sqrt_ratio_at_tick(tick), MIN_SQRT_RATIO + 1), MAX_SQRT_RATIO - 1)
+            if liquidity < 0 or (target > price if downward else target < price):
+                raise PoolError(f"pool {self.address}: price, tick and liquidity do not fit its ticks")
+            if liquidity and target != price:
+                yield liquidity, price, target
+            price = target
+            liquidity += -net if downward else net
+
+    def _edges(self, downward: bool) -> Iterator[tuple[int, int]]:
+        """The ticks ahead with their liquidityNet, then the last place that a swap can reach with 0."""
+        word = 256 * self.tick_spacing
+        at = bisect_right(self.ticks, self.tick, key=_tick_of)
+        if downward:
+            ahead = [entry for entry in reversed(self.ticks[:at]) if entry[0] >= self.known_from]
+            end = MIN_TICK if self.known_from <= MIN_TICK else -(-self.known_from // word) * word
+            last = end <= (ahead[-1][0] if ahead else self.tick)
+        else:
+            ahead = [entry for entry in self.ticks[at:] if entry[0] <= self.known_to]
+            top = (self.known_to // self.tick_spacing + 1) // 256 * word - self.tick_spacing
+            end = MAX_TICK if self.known_to >= MAX_TICK else top
+            last = end > (ahead[-1][0] if ahead else self.tick)
+        yield from ahead
+        if last:
+            yield end, 0
 
     def _next_tick(self, tick: int, downward: bool) -> tuple[int, int]:
         """The next initialised tick in this word of the bitmap with its liquidityNet, or the word's end and 0."""

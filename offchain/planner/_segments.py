@@ -1,0 +1,438 @@
+"""The router's numbers: pools as segments of one shape, split at equal marginal prices in closed form.
+
+With μ = 1 / √(marginal price, units out a unit in, fee taken), any stretch of a pool of constant liquidity L that keeps
+the share γ of what comes in is a segment from lo to hi:
+
+    in(μ) = a · (μ − lo)        out(μ) = a · (1/lo − 1/μ)        a = L / √γ,  lo = √(x / (y·γ)) for reserves x, y
+
+A V2 pool is one segment, a V3 pool one for each range between ticks that has liquidity.
+
+- In parallel all run at the same μ: Σ aᵢ·(clip(μ, loᵢ, hiᵢ) − loᵢ) = amount, piecewise linear in μ (`clear`).
+- In series, through an intermediate token, μ = μ₁·μ₂ and out₁ = in₂. Then K = a₁/μ₁ + a₂·μ₂ does not change along a
+  stretch where a₁ and a₂ do not, and in and out are again those of a segment, with a = a₁·a₂/K and
+  μ₁ = (a₁ + a₂·μ) / K (`_series`). So a network of two hops is cleared in closed form too, shared pools included:
+  with two hops a pool has only one place in it, as part of one edge.
+
+The optimum is that of Angeris et al., "Optimal Routing for Constant Function Market Makers" (2022); the surplus of a
+pool at given prices is its conjugate, the arbitrage problem of Diamandis et al. (2023). Gas makes the choice of legs a
+problem of fixed costs, solved by branch and bound on the same dual (`choose`).
+
+Floats: what leaves here is rounded and recomputed in integers by `route`. Edge 0 is direct; edges 2m+1 and 2m+2 lead
+into and out of intermediate token m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+F = TypeVar("F", bound=Callable[..., Any])
+
+ROUNDS = 200  # of `clear`: it needs a handful
+EXACT = 1e-12  # relative: bounds closer than this are equal
+
+
+class Network(NamedTuple):
+    """Pools as segments, sorted by edge and, within an edge, by `lo`."""
+
+    a: Floats  # (segments,)
+    lo: Floats
+    hi: Floats
+    pool: Ints  # (segments,) index of the pool it is part of
+    first: Ints  # (edges + 1,) where each edge's segments begin
+    order: Ints  # (2 · segments,) starts s and ends s + segments by place, edge by edge
+    edge: Ints  # (pools,)
+    gas: Floats  # (pools,) cost of a leg, units of token_out
+
+
+class Flows(NamedTuple):
+    """What a set of pools does with an amount."""
+
+    mu: float  # of the whole route
+    edge_mu: Floats  # (edges,) 0 where the edge leads nowhere
+    into: Floats  # (pools,) units of the token that each pool takes
+    taken: float  # units of token_in; less than the amount when the pools cannot take it
+    paid: float  # units of token_out, before gas
+
+
+def _compiled(function: F) -> F:
+    return cast(F, njit(cache=True)(function))
+
+
+def network(
+    a: list[float], lo: list[float], hi: list[float], pool: list[int], edge: list[int], gas: list[float]
+) -> Network:
+    """`a`, `lo`, `hi`, `pool` a segment; `edge` and `gas` a pool."""
+    edges = np.array(edge, dtype=np.int64)
+    owners = np.array(pool, dtype=np.int64)
+    starts = np.array(lo, dtype=np.float64)
+    of_segment = edges[owners]
+    rank = np.lexsort((starts, of_segment))
+    starts, owners, of_segment = starts[rank], owners[rank], of_segment[rank]
+    ends = np.array(hi, dtype=np.float64)[rank]
+    count = int(edges.max(initial=0)) // 2 * 2 + 3
+    places = np.concatenate((starts, ends))
+    order = np.lexsort((places, np.concatenate((of_segment, of_segment)))).astype(np.int64)
+    first = np.searchsorted(of_segment, np.arange(count + 1)).astype(np.int64)
+    slopes = np.array(a, dtype=np.float64)[rank]
+    return Network(slopes, starts, ends, owners, first, order, edges, np.array(gas, dtype=np.float64))
+
+
+@_compiled
+def clear(a: Floats, lo: Floats, hi: Floats, count: int, amount: float) -> float:
+    """The μ at which the first `count` segments take `amount` together; their greatest hi when they cannot.
+
+    Newton's method on a piecewise linear function ends exactly once it is on the right piece; where gaps in the
+    liquidity make it not convex, bisection takes over.
+    """
+    low, high, mu = np.inf, 0.0, np.inf
+    for i in range(count):
+        low = min(low, lo[i])
+        high = max(high, hi[i])
+        alone = lo[i] + amount / a[i]
+        if alone <= hi[i]:
+            mu = min(mu, alone)  # with others beside it, μ can only be lower
+    mu = min(mu, high)
+    last_slope, last_base, last_full = -1.0, 0.0, 0.0
+    for _ in range(ROUNDS):
+        slope, base, full = 0.0, 0.0, 0.0
+        for i in range(count):
+            if lo[i] < mu:
+                if mu < hi[i]:
+                    slope += a[i]
+                    base += a[i] * lo[i]
+                else:
+                    full += a[i] * (hi[i] - lo[i])
+        if slope == last_slope and base == last_base and full == last_full:
+            break
+        last_slope, last_base, last_full = slope, base, full
+        if slope * mu - base + full < amount:
+            low = max(low, mu)
+        else:
+            high = min(high, mu)
+        step = (amount + base - full) / slope if slope > 0 else -1.0
+        if low <= step <= high:
+            mu = step
+        else:
+            mu = np.sqrt(low) * np.sqrt(high)
+            last_slope = -1.0
+            if not low < mu < high:
+                mu = high
+                break
+    return mu
+
+
+@_compiled
+def _next(net: Network, mask: Flags, at: int, end: int) -> int:
+    """The next start or end of a segment of a pool in the mask."""
+    size = len(net.a)
+    while at < end and not mask[net.pool[net.order[at] % size]]:
+        at += 1
+    return at
+
+
+@_compiled
+def _place(net: Network, at: int, end: int) -> float:
+    if at == end:
+        return np.inf
+    event = net.order[at]
+    size = len(net.a)
+    return net.lo[event] if event < size else net.hi[event - size]
+
+
+@_compiled
+def _pass(net: Network, mask: Flags, edge: int, at: int, end: int, slope: float) -> tuple[int, float]:
+    """Past all starts and ends at one place: where to go on, and the edge's slope from there."""
+    place, ended, size = _place(net, at, end), False, len(net.a)
+    while at < end and _place(net, at, end) == place:
+        event = net.order[at]
+        if event < size:
+            slope += net.a[event]
+        else:
+            ended = True
+        at = _next(net, mask, at + 1, end)
+    if ended:  # a difference would keep the error of what was large
+        slope = 0.0
+        for s in range(net.first[edge], net.first[edge + 1]):
+            if net.lo[s] > place:
+                break
+            if mask[net.pool[s]] and net.hi[s] > place:
+                slope += net.a[s]
+    return at, slope
+
+
+@_compiled
+def _series(net: Network, mask: Flags, edge: int, amount: float, pieces: Floats, used: int) -> int:
+    """Write the pieces of `edge` then `edge + 1` behind the first `used`; how many there are then.
+
+    pieces[:, p]: a, lo, hi, then a₁, a₂, K, and μ₁ at the start, μ₂ at the end, and the μ₁ where edge 1 goes on.
+    """
+    begun = used
+    end1, end2 = 2 * net.first[edge + 1], 2 * net.first[edge + 2]
+    at1 = _next(net, mask, 2 * net.first[edge], end1)
+    at2 = _next(net, mask, 2 * net.first[edge + 1], end2)
+    mu1, mu2, a1, a2, taken = 0.0, 0.0, 0.0, 0.0, 0.0
+    while True:
+        if a1 == 0.0:
+            if at1 == end1:
+                mu1 = np.inf
+                break
+            mu1 = _place(net, at1, end1)
+            at1, a1 = _pass(net, mask, edge, at1, end1, a1)
+            continue
+        if a2 == 0.0:
+            if at2 == end2:
+                break
+            mu2 = _place(net, at2, end2)
+            at2, a2 = _pass(net, mask, edge + 1, at2, end2, a2)
+            continue
+        next1, next2 = _place(net, at1, end1), _place(net, at2, end2)
+        room1, room2 = a1 * (1 / mu1 - 1 / next1), a2 * (next2 - mu2)
+        k = a1 / mu1 + a2 * mu2
+        if room1 <= room2:
+            to1, to2 = next1, min(mu2 + room1 / a2, next2)
+        else:
+            to1, to2 = min(1 / (1 / mu1 - room2 / a1), next1), next2
+        if to1 * to2 > mu1 * mu2:
+            if used > begun:
+                pieces[8, used - 1] = mu1
+            pieces[0, used], pieces[1, used], pieces[2, used] = a1 * a2 / k, mu1 * mu2, to1 * to2
+            pieces[3, used], pieces[4, used], pieces[5, used] = a1, a2, k
+            pieces[6, used], pieces[7, used] = mu1, to2
+            taken += pieces[0, used] * (pieces[2, used] - pieces[1, used])
+            used += 1
+        mu1, mu2 = to1, to2
+        if room1 <= room2:
+            at1, a1 = _pass(net, mask, edge, at1, end1, a1)
+        else:
+            at2, a2 = _pass(net, mask, edge + 1, at2, end2, a2)
+        if taken > 2 * amount:
+            break  # more than could ever go this way
+    if used > begun:
+        pieces[8, used - 1] = mu1
+    return used
+
+
+@_compiled
+def _locate(pieces: Floats, begin: int, end: int, mu: float) -> tuple[float, float]:
+    """μ₁ and μ₂ of a series of pieces at the route's μ; between pieces, prices at which neither edge would go on."""
+    if begin == end:
+        return 0.0, 0.0
+    if mu <= pieces[1, begin]:
+        return pieces[6, begin], mu / pieces[6, begin]
+    last = begin
+    for p in range(begin, end):
+        if pieces[1, p] < mu:
+            last = p
+    if mu < pieces[2, last]:
+        mu1 = (pieces[3, last] + pieces[4, last] * mu) / pieces[5, last]
+    else:
+        mu1 = min(mu / pieces[7, last], pieces[8, last])
+    return mu1, mu / mu1
+
+
+@_compiled
+def solve(net: Network, mask: Flags, amount: float) -> Flows:
+    """The best split of `amount` over the pools in the mask, without regard to gas."""
+    size, edges = len(net.a), len(net.first) - 1
+    pieces = np.empty((9, 3 * size + 1))
+    used = 0
+    for s in range(net.first[0], net.first[1]):
+        if mask[net.pool[s]]:
+            pieces[0, used], pieces[1, used], pieces[2, used] = net.a[s], net.lo[s], net.hi[s]
+            used += 1
+    begins = np.empty(edges + 1, dtype=np.int64)
+    for edge in range(1, edges, 2):
+        begins[edge] = used
+        used = _series(net, mask, edge, amount, pieces, used)
+        begins[edge + 1] = used
+    edge_mu, into = np.zeros(edges), np.zeros(len(net.edge))
+    if used == 0:
+        return Flows(0.0, edge_mu, into, 0.0, 0.0)
+    mu = clear(pieces[0], pieces[1], pieces[2], used, amount)
+    edge_mu[0] = mu
+    for edge in range(1, edges, 2):
+        edge_mu[edge], edge_mu[edge + 1] = _locate(pieces, begins[edge], begins[edge + 1], mu)
+    taken, paid = 0.0, 0.0
+    for s in range(size):
+        edge = net.edge[net.pool[s]]
+        at = min(edge_mu[edge], net.hi[s])
+        if mask[net.pool[s]] and at > net.lo[s]:
+            part = net.a[s] * (at - net.lo[s])
+            into[net.pool[s]] += part
+            if edge == 0 or edge % 2 == 1:
+                taken += part
+            if edge == 0 or edge % 2 == 0:
+                paid += net.a[s] * (1 / net.lo[s] - 1 / at)
+    return Flows(mu, edge_mu, into, taken, paid)
+
+
+@_compiled
+def surpluses(net: Network, edge_mu: Floats) -> Floats:
+    """What each pool would earn for the route at these prices, units of token_out: its conjugate, gas not paid."""
+    earned = np.zeros(len(net.edge))
+    for s in range(len(net.a)):
+        edge = net.edge[net.pool[s]]
+        mu = edge_mu[edge]
+        at = min(mu, net.hi[s])
+        if at > net.lo[s]:
+            unit = 1.0 if edge % 2 == 0 else 1 / edge_mu[edge + 1] ** 2
+            gain = 1 / net.lo[s] - 1 / at - (at - net.lo[s]) / (mu * mu)
+            earned[net.pool[s]] += unit * net.a[s] * max(gain, 0.0)
+    return earned
+
+
+@_compiled
+def prices(net: Network, flows: Flows) -> Floats:
+    """The μ of every edge; for an intermediate token that the flows leave out, as if its pools were all there.
+
+    Where pools lead only into a token, or only out of it, a price at which they earn nothing.
+    """
+    edge_mu = flows.edge_mu.copy()
+    everything = np.ones(len(net.edge), dtype=np.bool_)
+    for edge in range(1, len(edge_mu), 2):
+        if edge_mu[edge] == 0.0:
+            width = 2 * (net.first[edge + 2] - net.first[edge]) + 1
+            pieces = np.empty((9, width))
+            found = _series(net, everything, edge, np.inf, pieces, 0)
+            edge_mu[edge], edge_mu[edge + 1] = _locate(pieces, 0, found, flows.mu)
+            if found == 0:
+                begin = net.first[edge + 1]
+                edge_mu[edge + 1] = net.lo[begin] if begin < net.first[edge + 2] else np.inf
+    return edge_mu
+
+
+@_compiled
+def _value(net: Network, flows: Flows, amount: float) -> float:
+    """Paid net of gas; worth nothing when the amount is not taken whole."""
+    if flows.taken < amount * (1 - 1e-9):
+        return -np.inf
+    worth = flows.paid
+    for i in range(len(net.edge)):
+        if flows.into[i] >= 0.5:
+            worth -= net.gas[i]
+    return worth
+
+
+@_compiled
+def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
+    """The pools, and their flows, that pay most net of gas.
+
+    First every prefix of the pools, sorted by surplus less gas. Then branch and bound: a node keeps some pools, leaves
+    some out and has not decided on the others; no choice below it pays more than
+    λ·amount + Σ kept (surplus − gas) + Σ undecided max(0, surplus − gas), at any prices. Exact unless it meets more
+    than `nodes` nodes. When the pools cannot take the amount, all are used.
+    """
+    count = len(net.edge)
+    mask = np.ones(count, dtype=np.bool_)
+    flows = solve(net, mask, amount)
+    best = _value(net, flows, amount)
+    if best == -np.inf or net.gas.max() <= 0.0:
+        return mask, flows
+    for _ in range(2):
+        rank = np.argsort(net.gas - surpluses(net, prices(net, flows)))
+        trial = np.zeros(count, dtype=np.bool_)
+        for i in rank:
+            trial[i] = True
+            tried = solve(net, trial, amount)
+            worth = _value(net, tried, amount)
+            if worth > best:
+                best, flows = worth, tried
+                mask[:] = trial
+    at_best = surpluses(net, prices(net, flows)) - net.gas
+    base = amount / flows.mu**2
+
+    stack = np.zeros((count + 2, count), dtype=np.int8)  # 1 kept, -1 left out, 0 not decided
+    depth = 1
+    trial = np.empty(count, dtype=np.bool_)
+    for _ in range(nodes):
+        if depth == 0:
+            break
+        depth -= 1
+        state = stack[depth].copy()
+        limit = best + EXACT * abs(best)
+        bound = base
+        for i in range(count):
+            trial[i] = state[i] >= 0
+            if state[i] == 1 or (state[i] == 0 and at_best[i] > 0):
+                bound += at_best[i]
+        if bound <= limit:
+            continue
+        tried = solve(net, trial, amount)
+        worth = _value(net, tried, amount)
+        if worth == -np.inf:
+            continue
+        if worth > best:
+            best, flows = worth, tried
+            mask[:] = trial
+            at_best = surpluses(net, prices(net, flows)) - net.gas
+            base = amount / flows.mu**2
+            limit = best + EXACT * abs(best)
+        gains = surpluses(net, prices(net, tried)) - net.gas
+        bound, weakest = amount / tried.mu**2, -1
+        for i in range(count):
+            if state[i] == 1 or (state[i] == 0 and gains[i] > 0):
+                bound += gains[i]
+            if state[i] == 0 and tried.into[i] > 0 and (weakest < 0 or gains[i] < gains[weakest]):
+                weakest = i
+        if bound <= limit or weakest < 0:
+            continue
+        stack[depth] = state
+        stack[depth, weakest] = 1
+        stack[depth + 1] = state
+        stack[depth + 1, weakest] = -1
+        depth += 2
+    return mask, flows
+
+
+@_compiled
+def alone(net: Network, pool: int, amount: float) -> float:
+    """What one pool pays for `amount`, -1 when it cannot take it. Pools round against the trader: never less."""
+    left, paid = amount, 0.0
+    for s in range(net.first[net.edge[pool]], net.first[net.edge[pool] + 1]):
+        if net.pool[s] == pool:
+            at = min(net.lo[s] + left / net.a[s], net.hi[s])
+            paid += net.a[s] * (at - net.lo[s]) / (net.lo[s] * at)
+            left -= net.a[s] * (net.hi[s] - net.lo[s])
+            if left <= 0:
+                return paid
+    return paid if left <= 1e-9 * amount else -1.0
+
+
+@_compiled
+def paths(net: Network, amount: float, widest: int) -> tuple[Floats, Ints, Ints]:
+    """Every single path: what it pays net of gas, its first pool and its second or -1; the best first.
+
+    Through one token only the `widest` best pools of the first hop are paired with those of the second.
+    """
+    count, edges = len(net.edge), len(net.first) - 1
+    worth, one, two = [-np.inf], [-1], [-1]
+    for i in range(count):
+        if net.edge[i] == 0:
+            paid = alone(net, i, amount)
+            if paid >= 0:
+                worth.append(paid - net.gas[i])
+                one.append(i)
+                two.append(-1)
+    for edge in range(1, edges, 2):
+        firsts = np.array([i for i in range(count) if net.edge[i] == edge], dtype=np.int64)
+        seconds = np.array([i for i in range(count) if net.edge[i] == edge + 1], dtype=np.int64)
+        between = np.array([alone(net, i, amount) for i in firsts])
+        for f in np.argsort(-between)[:widest]:
+            if between[f] <= 0:
+                break
+            for j in seconds:
+                paid = alone(net, j, between[f])
+                if paid >= 0:
+                    worth.append(paid - net.gas[firsts[f]] - net.gas[j])
+                    one.append(firsts[f])
+                    two.append(j)
+    rank = np.argsort(-np.array(worth))
+    return np.array(worth)[rank], np.array(one)[rank], np.array(two)[rank]
