@@ -115,7 +115,7 @@ def deposit_with_permit(
     @notice `deposit` with the asset's ERC-2612 permit. A permit that fails, because somebody has used it before, is no
             harm: the allowance decides.
     """
-    success: bool = raw_call(
+    permitted: bool = raw_call(
         self.asset,
         abi_encode(
             msg.sender,
@@ -129,6 +129,7 @@ def deposit_with_permit(
         ),
         revert_on_failure=False,
     )
+    assert permitted or staticcall IERC20(self.asset).allowance(msg.sender, self) >= assets, "permit failed"
     return self._deposit(assets, receiver, min_shares)
 
 
