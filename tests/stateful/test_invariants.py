@@ -12,7 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.stateful.campaign import ALICE, EPISODE, GUARDIAN, THIEF, Episode, report, run_episode
+from tests.stateful.campaign import EPISODE, report, run_episode
+from tests.stateful.chain import ALICE, GUARDIAN, THIEF
+from tests.stateful.episode import Episode
 from tests.stateful.invariants import (
     FINE,
     Broken,
