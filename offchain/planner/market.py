@@ -195,8 +195,7 @@ def _pieces(
 ) -> list[tuple[float, float, float]]:
     """(depth, start, end) of each stretch that selling `token_in` crosses.
 
-    `limit`: the pool is left where its average price, fee included, is this share below the oracle's. A pool of
-    constant product pays keep · y · start on average down to y.
+    `limit`: the pool is left where its average price, fee included, is this share below the oracle's.
     """
     scale = (unit_out / unit_in) ** 0.5  # from raw to oracle's units
     size = (unit_out * unit_in) ** 0.5
@@ -209,15 +208,35 @@ def _pieces(
         ranges = [((held_in * held_out) ** 0.5 * size, start, start * FLOOR)]
     else:
         ranges = _v3_ranges(pool, token_in, downward, scale, size)
-    if not ranges:
-        return []
-    first = ranges[0][1]
-    floor = first * FLOOR if limit is None else max((1 - limit) / (_keep(pool) * first), first * FLOOR)
-    kept = [(depth, start, max(end, floor)) for depth, start, end in ranges if start > floor]
+    kept = ranges if limit is None else _fair(ranges, _keep(pool), 1 - limit)
     if kept:
         depth, start, end = kept[-1]
         end *= 1 + SAFE_END
-        kept[-1:] = [(depth, start, end)] if start > end else []
+        kept = [*kept[:-1], (depth, start, end)] if start > end else kept[:-1]
+    return kept
+
+
+def _fair(ranges: list[tuple[float, float, float]], keep: float, least: float) -> list[tuple[float, float, float]]:
+    """The ranges as far as the average price, fee included, is at least `least`.
+
+    Inside a range with (taken, paid) before it: paid + D (s − y) = least (taken + D (1/y − 1/s) / keep), the smaller
+    root y, the product of the roots being least / keep.
+    """
+    taken = paid = 0.0
+    kept = []
+    for depth, start, end in ranges:
+        if keep * start * start < least and paid <= least * taken:
+            break
+        half = (paid - least * taken) / depth + start + least / (keep * start)
+        root = half * half - 4 * least / keep
+        stop = 2 * least / keep / (half + root**0.5) if root > 0 else start
+        if stop >= start:
+            break
+        kept.append((depth, start, max(end, stop)))
+        if stop > end:
+            break
+        taken += depth * (1 / end - 1 / start) / keep
+        paid += depth * (start - end)
     return kept
 
 

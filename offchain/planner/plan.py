@@ -1,6 +1,488 @@
-"""From a vault and pools to the trades."""
+"""The plan: the joint optimum of trades and routes, in exact integers, that the vault's rules accept.
 
-from offchain.planner.problem import Plan, PlannedLeg, Problem
-from offchain.planner.single_pool import single_pool_plan as plan
+`plan(problem)` in four steps:
+1. read the problem as arrays (`market`) and solve it with all pools (`joint`); the dual gives a bound that no plan
+   beats;
+2. leave out legs that a fixed cost or a rule of execution forbids, and solve again each time: legs that turn in a
+   circle, legs below the smallest size, legs whose gas is more than they gain (backward elimination, each removal kept
+   only if the objective falls);
+3. turn the flows into integer legs in an order in which each token is there when it is sold, predict every one to the
+   wei, ask `policy.check_rebalance`, shrink what is refused;
+4. keep the best of this and the single-pool plan by the same objective, in integers; say why for every asset.
+"""
 
-__all__ = ["Plan", "PlannedLeg", "Problem", "plan"]
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from offchain import policy
+from offchain.errors import EvenkeelError, PlannerError
+from offchain.planner import joint
+from offchain.planner.market import Reading, keep_legs, read
+from offchain.planner.payload import Leg, SwapV2, SwapV3, Sweep, encode
+from offchain.planner.pools import PIPS, Pool, V2Pool
+from offchain.planner.problem import (
+    BPS,
+    GAS_REBALANCE,
+    Certificate,
+    Costs,
+    Plan,
+    PlannedLeg,
+    Problem,
+    check,
+    gas_of,
+    objective,
+    tax_of,
+)
+from offchain.planner.single_pool import single_pool_plan
+from offchain.policy import WAD
+
+__all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
+
+DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
+MAX_SOLVES = 150  # of the elimination
+STEPS = 20  # of the bisection that shrinks a refused trade
+
+
+def plan(problem: Problem) -> Plan:
+    """The best trade found that the vault accepts; none, with the reason, when there is none or it is not worth it."""
+    check(problem)
+    problem = replace(problem, state=replace(problem.state, time=problem.now))
+    state = problem.state
+    session, refusal = policy.next_session(state, problem.now)
+    if refusal:
+        found = policy.trigger(state, problem.now) if refusal == "no trigger" else None
+        reason = f"{refusal}: {found.reason}" if found else refusal
+        return _nothing(problem, session, reason, (reason,) * len(state.assets))
+    reading = read(problem)
+    everything = joint.solve(reading.market)
+    search = _search(problem, reading, everything)
+    candidates = [_exact(problem, reading, search, session), _single_pool(problem)]
+    accepted = [c for c in candidates if c is not None and c.trades]
+    best = min(accepted, key=lambda c: _objective(problem, c), default=None)
+    idle = objective(problem, state.balances)
+    if best is None or _objective(problem, best) >= idle:
+        explanations = _explain(problem, reading, search, state.balances)
+        return _nothing(problem, session, _reason(problem, reading, candidates[0], best), explanations)
+    return _finish(problem, reading, everything, search, best, idle)
+
+
+# ---------------------------------------------------------------- search
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The relaxed optimum over a set of legs; flows are values in NAV."""
+
+    kept: np.ndarray  # (2 · pools,) bool: legs that were allowed
+    solution: joint.Solution
+    value_in: np.ndarray  # (2 · pools,) of each leg
+    value_out: np.ndarray
+    change: np.ndarray  # (n,) of each asset
+    total: float  # cost relative to no trade, gas included, NAV
+
+
+def _search(problem: Problem, reading: Reading, everything: joint.Solution) -> _Attempt:
+    """Legs that can be carried out and are worth their gas, at the optimum of what is left."""
+    start = _runnable(problem, reading, np.ones(2 * len(problem.pools), dtype=bool), everything)
+    loss = -float(np.sum(start.change))
+    if loss > DUST:  # the weights are measured after the trade, against what is left
+        exact = read(problem, loss * 1.001)
+        reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
+        start = _runnable(problem, reading, start.kept, start.solution)
+    return _eliminate(problem, reading, start) if problem.gas_price else start
+
+
+def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
+    """The optimum over legs that form no circle, each of the smallest size at least."""
+    while True:
+        attempt = _attempt(problem, reading, kept, guess)
+        drop = _circular(reading, attempt)
+        if not np.any(drop):
+            used = attempt.value_in > DUST
+            drop = used & (attempt.value_in < problem.min_leg_value / policy.nav(problem.state))
+        if not np.any(drop):
+            return attempt
+        kept, guess = kept & ~drop, attempt.solution
+
+
+def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
+    some = keep_legs(reading, kept)
+    solution = joint.solve(some.market, guess)
+    s, legs = some.market.segments, len(kept)
+    value_in = np.bincount(some.leg, solution.value_in, legs)
+    value_out = np.bincount(some.leg, solution.value_out, legs)
+    tokens = some.market.tokens
+    net = np.bincount(s.token_out, solution.value_out, tokens) - np.bincount(s.token_in, solution.value_in, tokens)
+    change = net[: some.market.assets]
+    used = value_in > DUST
+    gas = float(np.sum(reading.gas[used]))
+    if np.any(used):
+        gas += GAS_REBALANCE * problem.gas_price / policy.nav(problem.state)
+    return _Attempt(kept, solution, value_in, value_out, change, joint.cost(some.market, change) + gas)
+
+
+def _eliminate(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:
+    """Backward elimination: drop the legs, and the assets, without which the objective with gas is lower.
+
+    Dropping a leg loses at least what it earns at the optimal prices (weak duality), so only legs that earn less than
+    their gas are tried, the worst first.
+    """
+    solves, improved = 0, True
+    while improved and solves < MAX_SOLVES:
+        improved = False
+        for drop in _removals(reading, best):
+            if solves >= MAX_SOLVES:
+                break
+            tried = _runnable(problem, reading, best.kept & ~drop, best.solution)
+            solves += 1
+            if tried.total < best.total - DUST:
+                best, improved = tried, True
+                break
+    return best
+
+
+def _removals(reading: Reading, attempt: _Attempt) -> list[np.ndarray]:
+    """Sets of legs to try without: all that earn too little, each of them, each asset, by promise."""
+    used = attempt.value_in > DUST
+    ends = _ends(reading)
+    nu = attempt.solution.prices
+    earns = nu[ends[:, 1]] * attempt.value_out - nu[ends[:, 0]] * attempt.value_in
+    poor = used & (earns < reading.gas)
+    order = sorted(np.flatnonzero(poor), key=lambda leg: float(earns[leg] - reading.gas[leg]))
+    sets = [poor & (attempt.value_in < 0.25 * np.max(attempt.value_in, initial=0.0))]
+    sets += [np.arange(len(used)) == leg for leg in order]
+    sets += [used & np.any(ends == token, axis=1) for token in range(reading.market.tokens)]
+    return [s for s in sets if np.any(s)]
+
+
+def _ends(reading: Reading) -> np.ndarray:
+    """(2 · pools, 2): token in and token out of each leg; −1 where the leg has no segment."""
+    ends = np.full((len(reading.gas), 2), -1, dtype=np.int64)
+    ends[reading.leg, 0] = reading.market.segments.token_in
+    ends[reading.leg, 1] = reading.market.segments.token_out
+    return ends
+
+
+def _circular(reading: Reading, attempt: _Attempt) -> np.ndarray:
+    """Legs to drop so that the rest can be run one after the other: the smallest connection of a circle of tokens."""
+    used = np.flatnonzero(attempt.value_in > DUST)
+    ends = _ends(reading)
+    flow: dict[tuple[int, int], float] = {}
+    for leg in used:
+        edge = (int(ends[leg, 0]), int(ends[leg, 1]))
+        flow[edge] = flow.get(edge, 0.0) + float(attempt.value_in[leg])
+    circle = _circle(set(flow))
+    drop = np.zeros(len(attempt.kept), dtype=bool)
+    if circle:
+        least = min(circle, key=lambda edge: flow[edge])
+        drop = (ends[:, 0] == least[0]) & (ends[:, 1] == least[1])
+    return drop
+
+
+def _circle(edges: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The edges of one circle, none if there is none."""
+    left = set(edges)
+    while True:  # peel off edges that lead to a token without exit, or come from one without entry
+        exits, entries = {a for a, _ in left}, {b for _, b in left}
+        inner = {(a, b) for a, b in left if b in exits and a in entries}
+        if inner == left:
+            break
+        left = inner
+    if not left:
+        return []
+    path = [min(left)[0]]
+    while path[-1] not in path[:-1]:
+        path.append(min(b for a, b in left if a == path[-1]))
+    path = path[path.index(path[-1]) :]
+    return list(zip(path, path[1:], strict=False))
+
+
+# ---------------------------------------------------------------- integers
+
+
+def _exact(problem: Problem, reading: Reading, attempt: _Attempt, session: int) -> Plan | None:
+    """The attempt in integers, as much of it as the rules accept; its reason is the refusal when that is nothing."""
+    if not np.any(attempt.value_in > DUST):
+        return None
+    whole = _carry_out(problem, reading, attempt, session, 1.0)
+    if not whole.reason:
+        return whole
+    for less in (1e-9, 1e-6, 1e-4):  # rounding, mostly
+        nearly = _carry_out(problem, reading, attempt, session, 1 - less)
+        if not nearly.reason:
+            return nearly
+    accepted, low, high = None, 0.0, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        tried = _carry_out(problem, reading, attempt, session, middle)
+        if tried.reason:
+            high = middle
+        else:
+            low, accepted = middle, tried
+    return accepted or replace(whole, legs=())
+
+
+def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: int, scale: float) -> Plan:
+    """The attempt's flows times `scale` as integer legs, predicted and judged; refused: the reason."""
+    state, n = problem.state, len(problem.state.assets)
+    most = policy.clip_sells(state, state.balances)
+    sells = [
+        min(int(max(-x, 0.0) * scale / u), most[i]) if -x > DUST else 0
+        for i, (x, u) in enumerate(zip(attempt.change, reading.unit[:n], strict=True))
+    ]
+    run = _Run(problem, reading, attempt, scale, [*sells, *[0] * (len(reading.tokens) - n)])
+    try:
+        run.all_legs()
+        payload = encode(run.calls())
+    except EvenkeelError as error:
+        return Plan(tuple(sells), b"", (), state.balances, session, str(error))
+    after = tuple(q - s + back for q, s, back in zip(state.balances, sells, run.back, strict=False))
+    verdict = policy.check_rebalance(
+        state, sells, after, session, problem.now, problem.now, executor=problem.executor
+    )
+    reason = verdict.reason if run.legs else "nothing left to trade"
+    return Plan(tuple(sells), payload, tuple(run.legs), after, session, reason, verdict, method="joint")
+
+
+class _Run:
+    """Carries out legs token by token, in an order in which all that flows into a token is there before it flows out."""
+
+    def __init__(
+        self, problem: Problem, reading: Reading, attempt: _Attempt, scale: float, sells: list[int]
+    ) -> None:
+        self.problem, self.reading, self.attempt, self.scale = problem, reading, attempt, scale
+        self.at_hand = sells  # token units at the executor, by token
+        self.back = [0] * len(sells)  # token units that the vault gets back, by token
+        self.legs: list[PlannedLeg] = []
+        self.sweeps: list[str] = []
+        ends = _ends(reading)
+        self.leaving: dict[int, list[int]] = {}
+        for leg in np.flatnonzero(attempt.value_in > DUST):
+            self.leaving.setdefault(int(ends[leg, 0]), []).append(int(leg))
+        for legs in self.leaving.values():
+            legs.sort(key=lambda leg: -attempt.value_in[leg])
+        self.target = ends[:, 1]
+
+    def all_legs(self) -> None:
+        """Every token's legs, then what stays goes to the vault."""
+        for token in self._order():
+            self._spend(token)
+        for token, left in enumerate(self.at_hand):
+            if left > 0:
+                if token >= len(self.problem.state.assets):
+                    raise PlannerError("a token outside the basket would be left over")
+                self.sweeps.append(self.problem.state.assets[token].token)
+                self.back[token] += left
+
+    def calls(self) -> list[Leg]:
+        """What the executor runs."""
+        return [*(planned.leg for planned in self.legs), *(Sweep(token) for token in self.sweeps)]
+
+    def _order(self) -> list[int]:
+        """Tokens that are sold, sources first; there are no circles."""
+        left, order = set(self.leaving), []
+        while left:
+            fed = {int(self.target[leg]) for token in left for leg in self.leaving[token]}
+            ready = sorted(left - fed)
+            order += ready
+            left -= set(ready)
+        return order
+
+    def _spend(self, token: int) -> None:
+        """Sell what is at hand over the token's legs: all of it, unless the vault is to keep some."""
+        legs, at_hand = self.leaving[token], self.at_hand[token]
+        flows = self.attempt.value_in[legs]
+        keeps = token < len(self.back) and self._keeps(token)
+        wanted = at_hand
+        if keeps:
+            wanted = min(int(float(np.sum(flows)) * self.scale / self.reading.unit[token]), at_hand)
+        shares = [int(wanted * (flow / float(np.sum(flows)))) for flow in flows]
+        shares[-1] = wanted - sum(shares[:-1])
+        for leg, amount in zip(legs, shares, strict=True):
+            if amount > 0:
+                self._swap(token, leg, amount, whole=not keeps and leg == legs[-1])
+        self.at_hand[token] -= wanted
+
+    def _keeps(self, token: int) -> bool:
+        """The vault buys this asset, so not all of it flows on."""
+        n = len(self.problem.state.assets)
+        return token < n and self.attempt.change[token] > DUST
+
+    def _swap(self, token: int, leg: int, amount: int, *, whole: bool) -> None:
+        pool, out = self.problem.pools[leg // 2], int(self.target[leg])
+        token_in, token_out = (pool.token1, pool.token0) if leg % 2 else (pool.token0, pool.token1)
+        paid = pool.amount_out(token_in, amount)
+        if paid == 0:
+            raise PlannerError(f"pool {pool.address} pays nothing for {amount} of {token_in}")
+        to_caller = out not in self.leaving
+        min_out = paid * (BPS - self.problem.leg_tolerance_bps) // BPS
+        swap = _swap_leg(pool, token_in, amount, min_out, leg % 2 == 0, to_caller, whole)
+        self.legs.append(PlannedLeg(swap, token_out, amount, paid, min_out))
+        if to_caller:
+            self.back[out] += paid
+        else:
+            self.at_hand[out] += paid
+
+
+def _swap_leg(
+    pool: Pool, token_in: str, amount: int, min_out: int, down: bool, to_caller: bool, whole: bool
+) -> SwapV2 | SwapV3:
+    if isinstance(pool, V2Pool):
+        return SwapV2(pool.address, token_in, amount, min_out, pool.fee_bps, down, to_caller, whole)
+    return SwapV3(pool.address, token_in, amount, min_out, down, to_caller, whole)
+
+
+# ---------------------------------------------------------------- comparison and report
+
+
+def _single_pool(problem: Problem) -> Plan | None:
+    """The single-pool plan, where there is one inside the problem's own limits."""
+    try:
+        found = single_pool_plan(problem)
+    except EvenkeelError:
+        return None
+    before, after = policy.values(problem.state), policy.values(problem.state, found.balances_after)
+    moved = sum(abs(a - b) for a, b in zip(before, after, strict=True))
+    return None if moved * WAD > problem.turnover_cap * sum(before) else found
+
+
+def _gas(found: Plan) -> int:
+    sweeps = (len(found.payload) - sum(76 if isinstance(p.leg, SwapV2) else 74 for p in found.legs)) // 21
+    return gas_of(found.legs, sweeps)
+
+
+def _objective(problem: Problem, found: Plan) -> int:
+    return objective(problem, found.balances_after, _gas(found))
+
+
+def _finish(
+    problem: Problem, reading: Reading, everything: joint.Solution, search: _Attempt, best: Plan, idle: int
+) -> Plan:
+    """The plan with its costs, drifts, certificate and explanations."""
+    state = problem.state
+    lost = policy.nav(state) - policy.nav(state, best.balances_after)
+    fee, gas = _fees(problem, reading, best.legs), _gas(best) * problem.gas_price
+    return replace(
+        best,
+        costs=Costs(fee, lost - fee, gas, tax_of(problem, best.balances_after)),
+        drift_before=sum(policy.drifts(state)),
+        drift_after=sum(policy.drifts(state, best.balances_after)),
+        certificate=_certificate(problem, reading, everything, search, best, idle),
+        explanations=_explain(problem, reading, search, best.balances_after),
+    )
+
+
+def _certificate(
+    problem: Problem, reading: Reading, everything: joint.Solution, search: _Attempt, best: Plan, idle: int
+) -> Certificate:
+    """Lower bounds on what any plan can reach, from the dual alone."""
+    nav = policy.nav(problem.state)
+    reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
+    fixed = GAS_REBALANCE * problem.gas_price
+    bounds = [
+        idle + int(_bound_with_gas(reading, s.prices, s.multipliers) * nav) - 1 + fixed
+        for s in (everything, search.solution)
+    ]
+    some = keep_legs(reading, search.kept)
+    routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav) - 1
+    least = min(max(bounds), idle)  # to do nothing is a plan, too
+    return Certificate(reached + gas, least, reached + gas - least, reached - routing)
+
+
+def _bound_with_gas(reading: Reading, prices: np.ndarray, multipliers: np.ndarray) -> float:
+    """Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing."""
+    s = reading.market.segments
+    value_in, value_out = s.flows(prices)
+    earns = np.bincount(reading.leg, prices[s.token_out] * value_out - prices[s.token_in] * value_in, len(reading.gas))
+    return joint.bound(reading.market, prices, multipliers) + float(np.sum(np.minimum(earns, reading.gas)))
+
+
+def _fees(problem: Problem, reading: Reading, legs: tuple[PlannedLeg, ...]) -> int:
+    """USD WAD that the pools keep, at the oracle's prices, or the deepest pool's where there is none."""
+    nav, total = policy.nav(problem.state), 0.0
+    pools = {pool.address.lower(): pool for pool in problem.pools}
+    for planned in legs:
+        pool = pools[planned.leg.pool.lower()]
+        rate = pool.fee_bps / BPS if isinstance(pool, V2Pool) else pool.fee / PIPS
+        unit = reading.unit[reading.tokens.index(planned.leg.token_in.lower())]
+        total += planned.amount_in * unit * rate
+    return round(total * nav)
+
+
+def _explain(problem: Problem, reading: Reading, search: _Attempt, after: tuple[int, ...]) -> tuple[str, ...]:
+    """One sentence an asset."""
+    state = problem.state
+    before, then = policy.values(state), policy.values(state, after)
+    old, new, targets = policy.weights(state), policy.weights(state, after), policy.targets(state)
+    limits = _binding(reading, search)
+    sentences = []
+    for i in range(len(before)):
+        moved = then[i] - before[i]
+        aim = f"weight {old[i] / WAD:.2%} to {new[i] / WAD:.2%}, target {targets[i] / WAD:.2%}"
+        if reading.why_not[i]:
+            sentences.append(f"not traded: {reading.why_not[i]}")
+        elif after[i] != state.balances[i]:
+            short = abs(new[i] - targets[i]) > WAD // 10_000
+            why = f"; {limits}" if short and limits else ""
+            verb = "sold" if moved < 0 else "bought"
+            sentences.append(f"{verb} {abs(moved) / WAD:,.2f} USD: {aim}{why}")
+        elif old[i] == targets[i]:
+            sentences.append("not traded: on target")
+        else:
+            sentences.append(
+                f"not traded: {_idle(problem, reading, search, i)} (weight {old[i] / WAD:.2%}, target {targets[i] / WAD:.2%})"
+            )
+    return tuple(sentences)
+
+
+def _idle(problem: Problem, reading: Reading, search: _Attempt, i: int) -> str:
+    """Why an asset that could be traded is not."""
+    market = reading.market
+    if market.lower[i] == 0 == market.upper[i]:
+        return "the rules leave no room for it"
+    limits = _binding(reading, search)
+    if limits:
+        return limits
+    if not np.any(market.lower < 0) or not np.any(market.upper > 0):
+        return "there is nothing to exchange it for"
+    return "what trading it costs is more than its drift is worth"
+
+
+def _binding(reading: Reading, search: _Attempt) -> str:
+    """Which rule stops the whole trade from being larger."""
+    words = {
+        "slippage": "the slippage limit allows no more",
+        "budget": "the loss budget allows no more",
+        "turnover": "the turnover cap allows no more",
+    }
+    rows = zip(reading.row_names, search.solution.multipliers, strict=True)
+    hit = {words[name] for name, mu in rows if name in words and mu > 1e-6}
+    return " and ".join(sorted(hit))
+
+
+def _reason(problem: Problem, reading: Reading, tried: Plan | None, best: Plan | None) -> str:
+    """Why nothing is traded."""
+    aside = policy.aside(problem.state)
+    if best is not None:
+        return "no trade is worth what it costs"
+    if tried is not None and tried.reason:
+        return f"the vault would refuse every size of the trade: {tried.reason}"
+    if aside < len(reading.tokens) and reading.tokens[aside] == problem.hub.lower():
+        return "the hub is in quarantine, and no other pool can trade the drift"
+    rules = problem.state.rules
+    used = policy.loss_budget_used(problem.state, problem.now)
+    if used >= rules.loss_capacity_bps * policy.BPS_IN_WAD:
+        return "the vault would refuse every size of the trade: loss budget exceeded"
+    return "no pool can trade the drift inside the slippage limit at a cost that it is worth"
+
+
+def _nothing(problem: Problem, session: int, reason: str, explanations: tuple[str, ...]) -> Plan:
+    state = problem.state
+    drift = sum(policy.drifts(state)) if policy.nav(state) else 0
+    return Plan(
+        (0,) * len(state.assets), b"", (), state.balances, session, reason,
+        explanations=explanations, drift_before=drift, drift_after=drift, method="joint",
+    )  # fmt: skip

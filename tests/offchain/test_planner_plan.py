@@ -1,4 +1,4 @@
-"""The first planner: what it plans, what it leaves alone, and that the rules accept all of it."""
+"""The single-pool plan, which the joint one is measured against: what it plans, what it leaves alone, and that the rules accept all of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from offchain import policy
 from offchain.errors import PlannerError
-from offchain.planner import Plan, Pool, Problem, Sweep, V2Pool, V3Pool, decode, plan
+from offchain.planner import Plan, Pool, Problem, Sweep, V2Pool, V3Pool, decode
 from offchain.planner.pools import sqrt_ratio_at_tick, tick_at_sqrt_ratio
+from offchain.planner.single_pool import single_pool_plan as plan
 from offchain.policy import WAD, Asset, Mode, Rules, Session, VaultState
 
 NOW = 1_700_000_000
