@@ -85,6 +85,11 @@ def test_reverts_beyond_the_flow_limit(desk: Desk):
     desk.refuses("flow limit exceeded", "deposit", 999_000 * USD[CASH], ALICE)
 
 
+def test_reverts_when_the_vault_is_worth_nothing(desk: Desk):
+    desk.world.set_balances([0, 0, 0])
+    desk.refuses("no value", "deposit", THOUSAND[CASH], ALICE)
+
+
 def test_reverts_without_a_right(desk: Desk):
     desk.world.delayed("set_teller", desk.tellers[CASH].address, 50, 120, 0, 0, True)
     desk.refuses("not teller", "deposit", THOUSAND[CASH], ALICE)
