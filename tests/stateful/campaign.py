@@ -19,13 +19,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tests.stateful.chain import (
-    Judges,
-    plain,
-)
-from tests.stateful.episode import (
-    Episode,
-)
+from tests.stateful.chain import Judges, plain
+from tests.stateful.episode import Episode
 from tests.support.evm import CONTRACTS
 
 EPISODE = 250  # steps; a chain grows slower with every transaction
@@ -48,11 +43,14 @@ def run_episode(
 ) -> Failure | None:
     """One episode, or its first `steps`; None when all is well."""
     episode = Episode(seed, coverage)
-    for number in range(steps):
+    for number in range(-1, steps):
         if number in left_out:
             continue
         try:
-            episode.step(number)
+            if number < 0:
+                episode.begin()
+            else:
+                episode.step(number)
         except AssertionError as error:
             return Failure(seed, number, error, episode.trail)
         except Exception:
@@ -68,7 +66,7 @@ def shrink(failure: Failure, seconds: float) -> tuple[Failure, set[int]]:
     best, end = failure, time.monotonic() + seconds
     size = max(failure.step // 2, 1)
     while size and time.monotonic() < end:
-        for first in range(0, best.step, size):
+        for first in range(-1, best.step, size):
             chunk = set(range(first, min(first + size, best.step))) - left_out
             if not chunk or time.monotonic() > end:
                 continue

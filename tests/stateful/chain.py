@@ -9,13 +9,7 @@ import pyrevm
 from eth_utils import keccak
 
 from offchain.policy import DAY
-from tests.stateful.model import (
-    ZERO,
-    Refused,
-    encode,
-    selector,
-    word,
-)
+from tests.stateful.model import ZERO, Refused, encode, selector, word
 from tests.support.evm import DEPLOYER, Evm, Reverted, artifact
 
 OWNER, OWNER_2, GUARDIAN, GUARDIAN_2, STRATEGIST, KEEPER, THIEF, STRANGER, COLLECTOR, ALICE, BOB, CAROL = (

@@ -27,25 +27,9 @@ from tests.stateful.chain import (
     THIEF,
     Chain,
 )
-from tests.stateful.generators import (
-    changed_rules,
-    random_targets,
-    random_trade,
-)
-from tests.stateful.invariants import (
-    Seen,
-    check_in_kind,
-)
-from tests.stateful.model import (
-    MAX,
-    ZERO,
-    Refused,
-    astuple_rules,
-    encode,
-    selector,
-    timelock_call,
-    word,
-)
+from tests.stateful.generators import changed_rules, random_targets, random_trade
+from tests.stateful.invariants import Seen, check_in_kind
+from tests.stateful.model import MAX, ZERO, Refused, astuple_rules, encode, selector, timelock_call, word
 
 
 @dataclass

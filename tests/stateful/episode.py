@@ -26,17 +26,8 @@ from tests.stateful.chain import (
     name_of,
     same,
 )
-from tests.stateful.doors import (
-    REDEEM,
-    TELLERS,
-    VIEWS,
-    Act,
-    Doors,
-)
-from tests.stateful.generators import (
-    random_assets,
-    random_rules,
-)
+from tests.stateful.doors import REDEEM, TELLERS, VIEWS, Act, Doors
+from tests.stateful.generators import random_assets, random_rules
 from tests.stateful.invariants import (
     ATOM_DECIMALS,
     Broken,
@@ -71,6 +62,7 @@ from tests.support.evm import DEPLOYER, artifact
 START = 1_700_000_000
 SIZES = (2, 2, 4, 8, 16)  # of the first vault, by the seed
 LEAVER = "0x" + "1e" * 20  # receives what a simulated redemption pays
+ALLOWANCE = selector("allowance(address,address)")
 BALANCE_OF, ROLES = selector("balanceOf(address)"), selector("roles(address)")
 
 
@@ -111,8 +103,11 @@ class Episode(Doors):
         self.seen = {v.address: self._see(v) for v in self.vaults}
         self.epoch = Epoch()
         self._begin_epoch()
-        if rng.random() < 0.8:
-            self._begin_with_teller(rng)
+
+    def begin(self) -> None:
+        """Before the first step: mostly a teller is made."""
+        if self.rng.random() < 0.8:
+            self._begin_with_teller(self.rng)
 
     # Setting up
 
@@ -290,7 +285,7 @@ class Episode(Doors):
         pair = (rng.choice(ACTORS), rng.choice(ACTORS))
         same(
             "allowance",
-            ask(selector("allowance(address,address)") + encode(*pair)),
+            ask(ALLOWANCE + encode(*pair)),
             word(vault.allowance[pair]),
         )
         if not any(vault.token(i).broken for i in range(vault.count)):
@@ -374,6 +369,10 @@ class Episode(Doors):
         """The same call of both: first what must hold on the chain, then what must agree."""
         vault, reason, answer = act.vault, None, None
         priced = self._priced(act, before) if act.teller else None
+        allowed = {
+            account: self.chain.number(vault.address, ALLOWANCE + encode(account, act.sender))
+            for account in act.parties - {act.sender}
+        }
         try:
             with model.logged(self.world):
                 answer = act.expected()
@@ -392,6 +391,9 @@ class Episode(Doors):
         after = self._see(vault)
         market = self._market_after(act.parties)
         hold("views", found is None or not act.must, f"{act.name}: what a view offers is refused: {found}")
+        for account, allowance in allowed.items():
+            fell = before.shares.get(account, 0) - after.shares.get(account, 0)
+            hold("I2", fell <= allowance, f"{account} lost {fell} shares without its leave")
         self._check(act, before, after, market, found is None, priced)
         entries = [(topics, data) for emitter, topics, data in logs if emitter == vault.address]
         self.heads[vault.address] = head_after(self.heads[vault.address], entries)

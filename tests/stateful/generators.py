@@ -9,9 +9,7 @@ from dataclasses import replace
 from offchain import policy
 from offchain.policy import DAY, WAD, Asset, Rules, VaultState
 from tests.stateful import model
-from tests.stateful.model import (
-    MAX,
-)
+from tests.stateful.model import MAX
 
 
 def random_assets(rng: random.Random, tokens: Sequence[str], world: model.World) -> list[Asset]:
