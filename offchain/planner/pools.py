@@ -135,6 +135,8 @@ class V3Pool:
         price, liquidity = self.sqrt_price_x96, self.liquidity
         if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
             raise PoolError(f"pool {self.address} has no price")
+        if not sqrt_ratio_at_tick(self.tick) <= price <= sqrt_ratio_at_tick(self.tick + 1):
+            raise PoolError(f"pool {self.address}: its price is not in tick {self.tick}")
         for tick, net in self._edges(downward):
             target = min(max(sqrt_ratio_at_tick(tick), MIN_SQRT_RATIO + 1), MAX_SQRT_RATIO - 1)
             if liquidity < 0 or (target > price if downward else target < price):
