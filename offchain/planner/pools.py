@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import floor, log
 
 from offchain.errors import PoolError
 
@@ -281,6 +283,7 @@ _TICK_FACTORS = (
 )
 
 
+@lru_cache(maxsize=2**16)
 def sqrt_ratio_at_tick(tick: int) -> int:
     """TickMath.getSqrtRatioAtTick."""
     if not MIN_TICK <= tick <= MAX_TICK:
@@ -298,7 +301,11 @@ def tick_at_sqrt_ratio(price: int) -> int:
     """TickMath.getTickAtSqrtRatio: the greatest tick whose price is not above `price`."""
     if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
         raise PoolError(f"sqrt price {price} is outside the range of Uniswap V3")
-    return MIN_TICK - 1 + bisect_left(range(MIN_TICK, MAX_TICK + 1), price + 1, key=sqrt_ratio_at_tick)
+    near = floor(2 * log(price / Q96) / log(1.0001))  # right but for rounding
+    low, high = max(near - 1, MIN_TICK), min(near + 2, MAX_TICK)
+    if not sqrt_ratio_at_tick(low) <= price < sqrt_ratio_at_tick(high):
+        low, high = MIN_TICK, MAX_TICK
+    return low - 1 + bisect_left(range(low, high + 1), price + 1, key=sqrt_ratio_at_tick)
 
 
 def _tick_of(entry: tuple[int, int]) -> int:
