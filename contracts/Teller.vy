@@ -4,8 +4,9 @@
 @license MIT
 @notice Priced entry of one vault in one asset: ERC-4626's functions with the shares in `share()`, the vault
         (ERC-7575). Shares are issued and burnt at NAV less a fee: a floor on every flow, at least the feeds' combined
-        error, and a surcharge on the part that moves the asset away from its target. The fee is shares that the teller
-        holds and burns over `burn_seconds`, to the gain of all holders, so that nobody can step in to take it.
+        error, and a surcharge on the part that moves the asset away from its target. The fee is shares of
+        nobody, which leave the vault's supply over `burn_seconds`, to the gain of all holders, second by second, so
+        that nobody can step in to take it.
         The path: deposit -> vault.issue; redeem -> vault.release. The vault keeps the tokens and the flow limit.
         Trusted: the vault and its oracle, within each feed's declared error. Not trusted: what a token's transfer
         returns or calls. Formulas and rounding, always for the vault: docs/spec.md.
@@ -50,12 +51,10 @@ APPRAISAL_SIZE: constant(uint256) = 7 * 32
 FLOOR: constant(uint256) = 160  # where a field of the terms begins
 SURCHARGE: constant(uint256) = 174
 BURN: constant(uint256) = 188
-SINCE: constant(uint256) = 112  # and of the book
-LEFT: constant(uint256) = 146
-PULLING: constant(uint256) = 168
-ASSETS: constant(uint256) = 169
-SUPPLY: constant(uint256) = 209
-MAX_LEFT: constant(uint256) = 2**22 - 1
+PULLING: constant(uint256) = 1  # a flag of the book
+ASSETS: constant(uint256) = 1  # and where its fields begin
+SUPPLY: constant(uint256) = 144
+MAX_ASSETS: constant(uint256) = 2**143 - 1
 MASK: constant(uint256) = 2**14 - 1  # a field of basis points
 ERC165: constant(bytes4) = 0x01ffc9a7
 ERC7575: constant(bytes4) = 0x2f0a18c5
@@ -63,10 +62,8 @@ ERC7575: constant(bytes4) = 0x2f0a18c5
 asset: public(address)
 # vault 160 | floor in bps 14 | surcharge in bps 14 | burn_seconds 22
 _terms: uint256
-# locked 112: fee shares, when last written
-# since 34: when that was | left 22: seconds from then until all of them are burnt
 # pulling 1: a token is on its way: no flow may begin, no live price may be read
-# assets 40, supply 40: what so many shares were last seen to be worth in the asset, shortened by _shorten
+# assets 143, supply 112: what so many shares were last seen to be worth in the asset
 _book: uint256
 
 
@@ -86,7 +83,7 @@ def initialize(vault: address, asset: address, floor_bps: uint256, surcharge_bps
     self.asset = asset
     self._set_terms(vault, floor_bps, surcharge_bps, burn_seconds)
     appraisal: IVault.Appraisal = staticcall IVault(vault).appraise(asset)
-    self._write(0, 0, burn_seconds, appraisal)
+    self._remember(appraisal)
 
 
 # In
@@ -140,15 +137,15 @@ def mint(shares: uint256, receiver: address, max_assets: uint256 = max_value(uin
     @return assets
     """
     terms: uint256 = self._terms
-    book: uint256 = self._open_book()
-    assets: uint256 = self._mint_assets(terms, self._appraise(terms, book), shares)
+    self._check_open()
+    assets: uint256 = self._mint_assets(terms, self._appraise(terms), shares)
     assert assets <= max_assets, "too many assets"
-    before: IVault.Appraisal = self._pull(terms, book, assets)
+    before: IVault.Appraisal = self._pull(terms, assets)
     worth: uint256 = 0
     fee: uint256 = 0
     worth, fee = self._deposit_shares(terms, before, assets)
     assert worth >= shares, "too few shares"  # the pull has changed the price
-    self._issue(terms, book, before, receiver, assets, shares, fee)
+    self._issue(terms, before, receiver, assets, shares, fee)
     return assets
 
 
@@ -162,11 +159,11 @@ def withdraw(assets: uint256, receiver: address, owner: address, max_shares: uin
     @return shares
     """
     terms: uint256 = self._terms
-    book: uint256 = self._open_book()
-    now: IVault.Appraisal = self._appraise(terms, book)
+    self._check_open()
+    now: IVault.Appraisal = self._appraise(terms)
     shares: uint256 = self._withdraw_shares(terms, now, assets)
     assert shares <= max_shares, "too many shares"
-    self._release(terms, book, now, receiver, owner, assets, shares)
+    self._release(terms, now, receiver, owner, assets, shares)
     return shares
 
 
@@ -177,33 +174,15 @@ def redeem(shares: uint256, receiver: address, owner: address, min_assets: uint2
     @return assets
     """
     terms: uint256 = self._terms
-    book: uint256 = self._open_book()
-    now: IVault.Appraisal = self._appraise(terms, book)
+    self._check_open()
+    now: IVault.Appraisal = self._appraise(terms)
     assets: uint256 = self._redeem_assets(terms, now, shares)
     assert assets >= min_assets, "too few assets"
-    self._release(terms, book, now, receiver, owner, assets, shares)
+    self._release(terms, now, receiver, owner, assets, shares)
     return assets
 
 
 # Fees
-
-
-@external
-def burn_fees() -> uint256:
-    """
-    @notice Burn the fee shares whose time has come; every flow does so too. Needs no price. Anyone may.
-    @return shares burnt
-    """
-    terms: uint256 = self._terms
-    book: uint256 = self._open_book()
-    locked: uint256 = 0
-    left: uint256 = 0
-    locked, left = self._remaining(book)
-    burnt: uint256 = (book & MAX_SUPPLY) - locked
-    assert burnt > 0, "nothing to burn"
-    self._book = (book >> PULLING << PULLING) | locked | (block.timestamp << SINCE) | (left << LEFT)
-    extcall IVault(self._vault(terms)).issue(msg.sender, 0, locked, self.asset, 0)
-    return burnt
 
 
 @external
@@ -235,15 +214,6 @@ def fees() -> (uint256, uint256, uint256):
     """
     terms: uint256 = self._terms
     return self._floor(terms), self._surcharge(terms), terms >> BURN
-
-
-@external
-@view
-def locked_fees() -> (uint256, uint256):
-    """
-    @return fee shares not due to be burnt yet, and the seconds until all are.
-    """
-    return self._remaining(self._book)
 
 
 @external
@@ -283,7 +253,7 @@ def maxMint(receiver: address) -> uint256:
     if assets == 0:
         return 0
     terms: uint256 = self._terms
-    return self._deposit_shares(terms, self._appraise(terms, self._book), assets)[0]
+    return self._deposit_shares(terms, self._appraise(terms), assets)[0]
 
 
 @external
@@ -293,7 +263,7 @@ def maxWithdraw(owner: address) -> uint256:
     if shares == 0:
         return 0
     terms: uint256 = self._terms
-    return self._redeem_assets(terms, self._appraise(terms, self._book), shares)
+    return self._redeem_assets(terms, self._appraise(terms), shares)
 
 
 @external
@@ -314,29 +284,33 @@ def supportsInterface(interface_id: bytes4) -> bool:
 @external
 @view
 def previewDeposit(assets: uint256) -> uint256:
+    self._check_open()
     terms: uint256 = self._terms
-    return self._deposit_shares(terms, self._appraise(terms, self._open_book()), assets)[0]
+    return self._deposit_shares(terms, self._appraise(terms), assets)[0]
 
 
 @external
 @view
 def previewMint(shares: uint256) -> uint256:
+    self._check_open()
     terms: uint256 = self._terms
-    return self._mint_assets(terms, self._appraise(terms, self._open_book()), shares)
+    return self._mint_assets(terms, self._appraise(terms), shares)
 
 
 @external
 @view
 def previewWithdraw(assets: uint256) -> uint256:
+    self._check_open()
     terms: uint256 = self._terms
-    return self._withdraw_shares(terms, self._appraise(terms, self._open_book()), assets)
+    return self._withdraw_shares(terms, self._appraise(terms), assets)
 
 
 @external
 @view
 def previewRedeem(shares: uint256) -> uint256:
+    self._check_open()
     terms: uint256 = self._terms
-    return self._redeem_assets(terms, self._appraise(terms, self._open_book()), shares)
+    return self._redeem_assets(terms, self._appraise(terms), shares)
 
 
 # Flows
@@ -345,18 +319,18 @@ def previewRedeem(shares: uint256) -> uint256:
 @internal
 def _deposit(assets: uint256, receiver: address, min_shares: uint256) -> uint256:
     terms: uint256 = self._terms
-    book: uint256 = self._open_book()
-    before: IVault.Appraisal = self._pull(terms, book, assets)
+    self._check_open()
+    before: IVault.Appraisal = self._pull(terms, assets)
     shares: uint256 = 0
     fee: uint256 = 0
     shares, fee = self._deposit_shares(terms, before, assets)
     assert shares >= min_shares, "too few shares"
-    self._issue(terms, book, before, receiver, assets, shares, fee)
+    self._issue(terms, before, receiver, assets, shares, fee)
     return shares
 
 
 @internal
-def _pull(terms: uint256, book: uint256, assets: uint256) -> IVault.Appraisal:
+def _pull(terms: uint256, assets: uint256) -> IVault.Appraisal:
     """
     @dev Bring the assets from the caller to the vault, and price only then: a token that calls somebody on its way
          finds this teller closed, and a flow through any other door, at prices that the tokens on their way distort,
@@ -367,14 +341,13 @@ def _pull(terms: uint256, book: uint256, assets: uint256) -> IVault.Appraisal:
     supply: uint256 = staticcall IERC20(self._vault(terms)).totalSupply()
     balance: uint256 = staticcall IERC20(token).balanceOf(self._vault(terms))
     if assets > 0:
-        self._book = book | (1 << PULLING)
+        self._book |= PULLING
         assert extcall IERC20(token).transferFrom(
             msg.sender, self._vault(terms), assets, default_return_value=True
         ), "transfer failed"
     now: IVault.Appraisal = staticcall IVault(self._vault(terms)).appraise(token)
     assert now.supply == supply, "shares changed"
     assert now.balance >= balance + assets, "received less than asked"
-    now.supply -= self._due(book)
     held: uint256 = (now.balance - assets) * now.price // now.scale  # down, as the vault values it
     now.nav -= now.held - held
     now.held = held
@@ -385,26 +358,24 @@ def _pull(terms: uint256, book: uint256, assets: uint256) -> IVault.Appraisal:
 @internal
 def _issue(
     terms: uint256,
-    book: uint256,
     before: IVault.Appraisal,
     receiver: address,
     assets: uint256,
     shares: uint256,
     fee: uint256,
 ):
-    assert receiver != self, "receiver not allowed"  # its own shares are fees
+    assert receiver != self, "receiver not allowed"  # nobody could redeem them
     after: IVault.Appraisal = before
     after.nav += assets * before.price // before.scale  # down
     after.supply += shares + fee
-    retained: uint256 = self._write(book, fee, terms >> BURN, after)
-    extcall IVault(self._vault(terms)).issue(receiver, shares, retained, self.asset, assets)
+    self._remember(after)
+    extcall IVault(self._vault(terms)).issue(receiver, shares, fee, terms >> BURN, self.asset, assets)
     log Deposit(sender=msg.sender, owner=receiver, assets=assets, shares=shares)
 
 
 @internal
 def _release(
     terms: uint256,
-    book: uint256,
     now: IVault.Appraisal,
     receiver: address,
     owner: address,
@@ -419,8 +390,10 @@ def _release(
     after: IVault.Appraisal = now
     after.nav -= min(leaving, now.nav)
     after.supply -= shares - fee
-    retained: uint256 = self._write(book, fee, terms >> BURN, after)
-    extcall IVault(self._vault(terms)).release(msg.sender, owner, shares, retained, self.asset, assets, receiver)
+    self._remember(after)
+    extcall IVault(self._vault(terms)).release(
+        msg.sender, owner, shares, fee, terms >> BURN, self.asset, assets, receiver
+    )
     log Withdraw(sender=msg.sender, receiver=receiver, owner=owner, assets=assets, shares=shares)
 
 
@@ -528,15 +501,13 @@ def _redeem_assets(terms: uint256, a: IVault.Appraisal, shares: uint256) -> uint
 @view
 def _max_deposit(receiver: address) -> uint256:
     terms: uint256 = self._terms
-    book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
-    usable, a = self._try_appraise(terms, book)
+    usable, a = self._try_appraise(terms)
     if not usable or receiver in [empty(address), self._vault(terms), self]:
         return 0
-    supply: uint256 = a.supply + self._due(book)  # the vault's limits do not know what is due
     room: uint256 = (staticcall IVault(self._vault(terms)).flow_room(self))[0]
-    shares: uint256 = min(room * supply // WAD, MAX_SUPPLY - supply)  # fee included; down
+    shares: uint256 = min(room * a.supply // WAD, MAX_SUPPLY - a.supply)  # fee included; down
     return self._ratio(self._ratio(shares, a.nav, a.supply), a.scale, a.price)  # down
 
 
@@ -544,17 +515,15 @@ def _max_deposit(receiver: address) -> uint256:
 @view
 def _max_redeem(owner: address) -> uint256:
     terms: uint256 = self._terms
-    book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
-    usable, a = self._try_appraise(terms, book)
+    usable, a = self._try_appraise(terms)
     if not usable or owner == self:
         return 0
-    supply: uint256 = a.supply + self._due(book)
     room: uint256 = (staticcall IVault(self._vault(terms)).flow_room(self))[1]
     all_held: uint256 = a.held + self._fee(terms, a.held, self._gap_out(a))
     return min(
-        min(staticcall IERC20(self._vault(terms)).balanceOf(owner), room * supply // WAD),  # down
+        min(staticcall IERC20(self._vault(terms)).balanceOf(owner), room * a.supply // WAD),  # down
         self._ratio(all_held, a.supply, a.nav),  # down: no more assets than the vault holds
     )
 
@@ -564,23 +533,21 @@ def _max_redeem(owner: address) -> uint256:
 
 @internal
 @view
-def _appraise(terms: uint256, book: uint256) -> IVault.Appraisal:
+def _appraise(terms: uint256) -> IVault.Appraisal:
     """
-    @return The vault now; its supply without the fee shares that are due to be burnt.
+    @return The vault now.
     """
-    a: IVault.Appraisal = staticcall IVault(self._vault(terms)).appraise(self.asset)
-    a.supply -= self._due(book)
-    return a
+    return staticcall IVault(self._vault(terms)).appraise(self.asset)
 
 
 @internal
 @view
-def _try_appraise(terms: uint256, book: uint256) -> (bool, IVault.Appraisal):
+def _try_appraise(terms: uint256) -> (bool, IVault.Appraisal):
     """
     @dev Never reverts, but where a caller gives so little gas that a vault in order could not answer: nobody chooses
          by the gas whether a live price or an old one is read.
     """
-    if (book >> PULLING) & 1 == 1:
+    if self._book & PULLING > 0:
         return False, empty(IVault.Appraisal)
     gas_before: uint256 = msg.gas
     success: bool = False
@@ -595,7 +562,6 @@ def _try_appraise(terms: uint256, book: uint256) -> (bool, IVault.Appraisal):
     )
     if success and len(response) == APPRAISAL_SIZE:
         a: IVault.Appraisal = abi_decode(response, IVault.Appraisal)
-        a.supply -= self._due(book)
         return True, a
     # a call that ran out of gas leaves a 64th at each of a few levels
     assert msg.gas > gas_before // 16 or gas_before > APPRAISE_GAS + APPRAISE_GAS // 32, "too little gas"
@@ -611,12 +577,12 @@ def _seen() -> IVault.Appraisal:
     book: uint256 = self._book
     usable: bool = False
     a: IVault.Appraisal = empty(IVault.Appraisal)
-    usable, a = self._try_appraise(self._terms, book)
+    usable, a = self._try_appraise(self._terms)
     if usable:
         return a
     return IVault.Appraisal(
-        nav=self._lengthen((book >> ASSETS) & (2**40 - 1)),
-        supply=self._lengthen(book >> SUPPLY),
+        nav=(book >> ASSETS) & MAX_ASSETS,
+        supply=book >> SUPPLY,
         held=0,
         target=0,
         price=1,
@@ -644,81 +610,22 @@ def _ratio(a: uint256, b: uint256, c: uint256) -> uint256:
     return a * b // c
 
 
-# Fee shares, and what is in a word
+# What is in a word
+
+
+@internal
+def _remember(a: IVault.Appraisal):
+    """
+    @dev What the vault is worth after a flow, which is over.
+    """
+    total: uint256 = min(self._ratio(a.nav, a.scale, a.price), MAX_ASSETS)
+    self._book = (total << ASSETS) | (a.supply << SUPPLY)
 
 
 @internal
 @view
-def _remaining(book: uint256) -> (uint256, uint256):
-    """
-    @return Fee shares that are not due yet, rounded up, and the seconds until all are.
-    """
-    left: uint256 = (book >> LEFT) & MAX_LEFT
-    elapsed: uint256 = block.timestamp - ((book >> SINCE) & (2**34 - 1))
-    if elapsed >= left:
-        return 0, 0
-    return self._div_up((book & MAX_SUPPLY) * (left - elapsed), left), left - elapsed
-
-
-@internal
-@view
-def _due(book: uint256) -> uint256:
-    """
-    @return Fee shares in the vault's supply whose time has come: the next flow burns them, so no price counts them.
-    """
-    return (book & MAX_SUPPLY) - self._remaining(book)[0]
-
-
-@internal
-def _write(book: uint256, fee: uint256, burn_seconds: uint256, after: IVault.Appraisal) -> uint256:
-    """
-    @dev Lock a new fee beside what is left of the old ones: together for their mean remaining time, weighted by shares.
-         So dust delays nothing, and to hold a share back for a second costs a fee of as many share-seconds.
-    @return The shares that the teller then holds.
-    """
-    locked: uint256 = 0
-    left: uint256 = 0
-    locked, left = self._remaining(book)
-    if fee > 0:
-        left = (locked * left + fee * burn_seconds) // (locked + fee)  # down: never longer
-        locked += fee
-    self._book = (
-        locked
-        | (block.timestamp << SINCE)
-        | (left << LEFT)
-        | (self._shorten(self._ratio(after.nav, after.scale, after.price)) << ASSETS)
-        | (self._shorten(after.supply) << SUPPLY)
-    )
-    return locked
-
-
-@internal
-@view
-def _open_book() -> uint256:
-    book: uint256 = self._book
-    assert (book >> PULLING) & 1 == 0, "locked"
-    return book
-
-
-@internal
-@pure
-def _shorten(amount: uint256) -> uint256:
-    """
-    @return The amount's first 32 bits, and by how many bits to shift them: right to one part in 2**31, rounded down.
-    """
-    rest: uint256 = amount
-    by: uint256 = 0
-    for step: uint256 in [128, 64, 32, 16, 8, 4, 2, 1]:
-        if rest >> (31 + step) > 0:
-            rest >>= step
-            by += step
-    return (rest << 8) | by
-
-
-@internal
-@pure
-def _lengthen(short: uint256) -> uint256:
-    return (short >> 8) << (short & 255)
+def _check_open():
+    assert self._book & PULLING == 0, "locked"
 
 
 @internal

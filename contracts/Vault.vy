@@ -41,6 +41,7 @@ exports: (
     shares.fee_recipient,
     shares.pending_fee_shares,
     shares.collect_fee,
+    shares.melting,
     shares.flow_sequence,
 )
 
@@ -128,7 +129,7 @@ event Issued:
     teller: indexed(address)
     receiver: indexed(address)
     shares: uint256
-    retained: uint256  # shares that the teller holds now
+    fee: uint256  # shares that melt
     asset: address
     paid: uint256
     flow_sequence: uint256
@@ -139,7 +140,7 @@ event Released:
     owner: indexed(address)
     receiver: indexed(address)
     shares: uint256
-    retained: uint256
+    fee: uint256
     asset: address
     paid: uint256
     flow_sequence: uint256
@@ -308,21 +309,19 @@ def redeem_in_kind(
 
 @external
 @nonreentrant
-def issue(receiver: address, amount: uint256, retained: uint256, asset: address, paid: uint256):
+def issue(receiver: address, amount: uint256, fee: uint256, melt_seconds: uint256, asset: address, paid: uint256):
     """
     @notice Mint `amount` shares for the `paid` of `asset` that the teller has brought.
-    @param retained Shares that the teller itself holds afterwards: fees, minted now or burnt.
+    @param fee Shares of nobody beside them, which melt over `melt_seconds`.
     """
     ledger: shares.Ledger = self._open_flow()
-    held: uint256 = shares.balanceOf[msg.sender]
-    self._charge(ledger.supply, amount + max(retained, held) - held, True)
-    shares._mint(ledger, receiver, amount)
-    self._retain(retained)
+    self._charge(ledger.supply, amount + fee, True)
+    shares._mint(shares._melt(ledger, fee, melt_seconds), receiver, amount)
     log Issued(
         teller=msg.sender,
         receiver=receiver,
         shares=amount,
-        retained=retained,
+        fee=fee,
         asset=asset,
         paid=paid,
         flow_sequence=ledger.flow_sequence,
@@ -335,31 +334,30 @@ def release(
     operator: address,
     owner: address,
     amount: uint256,
-    retained: uint256,
+    fee: uint256,
+    melt_seconds: uint256,
     asset: address,
     paid: uint256,
     receiver: address,
 ):
     """
     @notice Burn `amount` shares of `owner` on behalf of `operator` and send `paid` of `asset` for them.
-    @param retained Shares that the teller itself holds afterwards: fees, part of `amount`, or burnt.
+    @param fee Of them, those that are not burnt at once but melt over `melt_seconds`.
     """
     assert receiver not in [empty(address), self], "receiver not allowed"
     ledger: shares.Ledger = self._open_flow()
-    held: uint256 = shares.balanceOf[msg.sender]
-    assert retained <= held + amount, "retained above shares"
+    assert fee <= amount, "fee above shares"
     if operator != owner:
         shares._spend_allowance(owner, operator, amount)
     self._charge(ledger.supply, amount, False)
-    shares._burn(ledger, owner, amount)
-    self._retain(retained)
+    shares._burn(shares._melt(ledger, fee, melt_seconds), owner, amount)
     self._push(asset, receiver, paid)
     log Released(
         teller=msg.sender,
         owner=owner,
         receiver=receiver,
         shares=amount,
-        retained=retained,
+        fee=fee,
         asset=asset,
         paid=paid,
         flow_sequence=ledger.flow_sequence,
@@ -684,18 +682,6 @@ def _open_flow() -> shares.Ledger:
 def _charge(supply: uint256, amount: uint256, inward: bool):
     points: int256 = convert((amount * WAD + supply - 1) // supply, int256)  # up: charge more
     self._flows[msg.sender] = flow._charge(self._flows[msg.sender], points if inward else -points)
-
-
-@internal
-def _retain(retained: uint256):
-    """
-    @dev Mint or burn the teller's own shares until it holds `retained`.
-    """
-    held: uint256 = shares.balanceOf[msg.sender]
-    if retained < held:
-        shares._burn(shares._current(), msg.sender, held - retained)
-    elif retained > held:
-        shares._mint(shares._current(), msg.sender, retained - held)
 
 
 # Reading and moving tokens

@@ -4,7 +4,8 @@
 @license MIT
 @notice The ledger keeps supply, pending fee, day of the last accrual and the number of flows in one storage
         word. The supply includes the pending fee in every read. The fee accrues in whole UTC days and saturates,
-        so that nothing here can revert for arithmetic when shares are redeemed.
+        so that nothing here can revert for arithmetic when shares are redeemed. Tellers' fees are shares of nobody
+        that melt out of the supply.
 """
 from ethereum.ercs import IERC20
 
@@ -17,14 +18,16 @@ struct Ledger:
     supply: uint256  # 112 bits, pending fee included
     pending_fee: uint256  # 92 bits, shares
     day: uint256  # 20 bits, days since 1970 of the last accrual
-    flow_sequence: uint256  # 32 bits, number of flows so far
+    flow_sequence: uint256  # 31 bits, number of flows so far
+    melts: bool  # fee shares of nobody are in the stored supply
+    melted: uint256  # how many of them are gone: not stored
 
 
 decimals: public(constant(uint8)) = 18
 MAX_SUPPLY: public(constant(uint256)) = 2**112 - 1
 MAX_PENDING: constant(uint256) = 2**92 - 1
 MAX_DAY: constant(uint256) = 2**20 - 1
-MAX_SEQUENCE: constant(uint256) = 2**32 - 1
+MAX_SEQUENCE: constant(uint256) = 2**31 - 1
 MAX_FEE_BPS: constant(uint256) = 300  # 3 % a year
 FEE_YEAR: constant(uint256) = 365 * 10**4  # days * bps
 
@@ -44,6 +47,7 @@ allowance: public(HashMap[address, HashMap[address, uint256]])
 nonces: public(HashMap[address, uint256])
 _fee: uint256  # recipient 160 | bps a year
 _ledger: uint256
+_melting: uint256  # fee shares 112 | since 40 | seconds from then until none are left
 
 
 # ERC-20
@@ -142,6 +146,18 @@ def collect_fee() -> uint256:
 @external
 @view
 @nonreentrant
+def melting() -> (uint256, uint256):
+    """
+    @return Tellers' fees: shares of nobody that are still in the supply, and the seconds until none are.
+    """
+    word: uint256 = self._melting
+    ends: uint256 = ((word >> 112) & (2**40 - 1)) + (word >> 152)
+    return (word & MAX_SUPPLY) - self._melted(), max(ends, block.timestamp) - block.timestamp
+
+
+@external
+@view
+@nonreentrant
 def flow_sequence() -> uint256:
     return self._current().flow_sequence
 
@@ -187,13 +203,18 @@ def _current() -> Ledger:
         supply=word & MAX_SUPPLY,
         pending_fee=(word >> 112) & MAX_PENDING,
         day=(word >> 204) & MAX_DAY,
-        flow_sequence=word >> 224,
+        flow_sequence=(word >> 224) & MAX_SEQUENCE,
+        melts=word >> 255 == 1,
+        melted=0,
     )
+    if ledger.melts:
+        ledger.melted = self._melted()
+        ledger.supply -= ledger.melted
     today: uint256 = min(block.timestamp // 86400, MAX_DAY)
     if today > ledger.day:
         fee: uint256 = min(
             ledger.supply * (self._fee >> 160) * (today - ledger.day) // FEE_YEAR,
-            min(MAX_SUPPLY - ledger.supply, MAX_PENDING - ledger.pending_fee),
+            min(MAX_SUPPLY - ledger.supply - ledger.melted, MAX_PENDING - ledger.pending_fee),
         )
         ledger.supply += fee
         ledger.pending_fee += fee
@@ -202,12 +223,52 @@ def _current() -> Ledger:
 
 
 @internal
+@view
+def _melted() -> uint256:
+    """
+    @return Fee shares that the stored supply still counts and that are no more. Rounded down.
+    """
+    word: uint256 = self._melting
+    shares: uint256 = word & MAX_SUPPLY
+    left: uint256 = word >> 152
+    elapsed: uint256 = block.timestamp - ((word >> 112) & (2**40 - 1))
+    if elapsed >= left:
+        return shares
+    return shares * elapsed // left
+
+
+@internal
+def _melt(ledger: Ledger, fee: uint256, seconds: uint256) -> Ledger:
+    """
+    @dev Add a fee in shares of nobody, which leave the supply linearly: every price of a share, in kind or not, follows
+         it by the second, so there is no moment to step in for. A fee beside what is left of old ones: together for
+         their mean remaining time, weighted by shares, so that dust delays nothing.
+    @return The ledger with the fee in its supply; the caller stores it.
+    """
+    if fee == 0 and not ledger.melts:
+        return ledger
+    word: uint256 = self._melting
+    rest: uint256 = (word & MAX_SUPPLY) - ledger.melted
+    ends: uint256 = ((word >> 112) & (2**40 - 1)) + (word >> 152)
+    left: uint256 = max(ends, block.timestamp) - block.timestamp
+    if rest + fee > 0:
+        left = (rest * left + fee * seconds) // (rest + fee)  # down: never longer
+    self._melting = (rest + fee) | (block.timestamp << 112) | (left << 152)
+    grown: Ledger = ledger
+    grown.supply += fee
+    grown.melts = rest + fee > 0
+    grown.melted = 0
+    return grown
+
+
+@internal
 def _store(ledger: Ledger):
     self._ledger = (
-        ledger.supply
+        (ledger.supply + ledger.melted)
         | (ledger.pending_fee << 112)
         | (ledger.day << 204)
         | ((ledger.flow_sequence & MAX_SEQUENCE) << 224)
+        | (convert(ledger.melts, uint256) << 255)
     )
 
 
@@ -217,7 +278,7 @@ def _mint(ledger: Ledger, receiver: address, shares: uint256):
     @dev Write `ledger`, `shares` larger. The caller has made the ledger current.
     """
     assert receiver not in [empty(address), self], "receiver not allowed"
-    assert shares <= MAX_SUPPLY - ledger.supply, "supply above cap"
+    assert shares <= MAX_SUPPLY - ledger.supply - ledger.melted, "supply above cap"
     grown: Ledger = ledger
     grown.supply += shares
     self._store(grown)

@@ -84,7 +84,7 @@ class Den(Stage, OpenWorld):
         elif transaction == "mint_in_kind":
             self.vault.call("mint_in_kind", SHARES, [MANY] * 3, ALICE, sender=ALICE)
         else:
-            self.vault.call("release", ALICE, ALICE, SHARES, 0, hook.address, 5, STRANGER, sender=BOB)
+            self.vault.call("release", ALICE, ALICE, SHARES, 0, 0, hook.address, 5, STRANGER, sender=BOB)
         assert hook.call("calls") == 1
         hook.call("set_call", ZERO, b"")
         return bool(self.intruder.call("called"))
@@ -105,8 +105,8 @@ _ARGUMENTS: dict[str, Callable[[Den], tuple[Any, ...]]] = {
     "roles": lambda den: (KEEPER,),
     "mint_in_kind": lambda den: (SHARES, [MANY] * 3, STRANGER),
     "redeem_in_kind": lambda den: (SHARES, STRANGER, den.intruder.address, NOTHING, 0),
-    "issue": lambda den: (STRANGER, 1, 10 * SHARES, den.tokens[0].address, 1),
-    "release": lambda den: (OWNER, OWNER, 1, 10 * SHARES, den.tokens[0].address, 1, STRANGER),
+    "issue": lambda den: (STRANGER, 1, 1, 60, den.tokens[0].address, 1),
+    "release": lambda den: (OWNER, OWNER, 1, 1, 60, den.tokens[0].address, 1, STRANGER),
     "appraise": lambda den: (den.tokens[0].address,),
     "flow_room": lambda den: (den.intruder.address,),
     "rebalance": lambda den: (NOTHING, den.idle.address, b"", bytes(32), 1, 2**64),

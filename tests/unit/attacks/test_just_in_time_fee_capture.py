@@ -1,6 +1,6 @@
 """Somebody steps in just before others pay a fee, takes part of it and leaves.
 
-A teller's fee is shares that it burns over hours: who is there only while the fee is paid gets nothing of it, who
+A teller's fee is shares of nobody that melt over hours: who is there only while the fee is paid gets nothing of it, who
 stays gets no more than what every holder earns in that time.
 """
 
@@ -53,11 +53,10 @@ def test_around_a_redemption_takes_nothing(desk: Desk, shares: int):
     assert wealth(desk.world, STRANGER) <= before + DUST
 
 
-def test_burning_in_the_same_block_takes_nothing(desk: Desk):
+def test_a_flow_of_ones_own_between_takes_nothing(desk: Desk):
     before = wealth(desk.world, STRANGER)
     step_in(desk, SUPPLY)
     desk.call("deposit", PAID, ALICE)
-    desk.refuses("nothing to burn", "burn_fees", sender=STRANGER)
     desk.call("deposit", 0, STRANGER, sender=STRANGER, teller=STOCK)
     step_out(desk)
     assert wealth(desk.world, STRANGER) <= before + DUST
@@ -70,7 +69,6 @@ def test_through_the_teller_pays_the_fee_twice(desk: Desk):
     before = wealth(desk.world, STRANGER)
     shares = desk.call("deposit", PAID, STRANGER, sender=STRANGER)
     desk.world.sleep(60)
-    desk.call("burn_fees", sender=STRANGER)
     desk.call("redeem", shares, STRANGER, STRANGER, sender=STRANGER)
     assert wealth(desk.world, STRANGER) < before - FEE
 
@@ -82,33 +80,20 @@ def test_who_stays_earns_what_every_holder_earns(desk: Desk, hours: int):
     desk.call("deposit", PAID, ALICE)
     supply = desk.vault.call("totalSupply")
     desk.world.sleep(hours * 3_600)
-    desk.call("burn_fees")
     step_out(desk)
     fair = FEE * hours // 6 * SUPPLY // supply
     assert wealth(desk.world, STRANGER) - before == pytest.approx(fair, rel=0.01)
 
 
-# A known limit: the vault's supply falls when the shares are burnt, not with the time
-
-
-def test_what_is_due_goes_to_who_is_there_when_it_is_burnt(desk: Desk):
-    """In kind the price counts what is due and not burnt yet: this much, and no more, can be taken."""
+@pytest.mark.parametrize("hours", [1, 3, 6, 24])
+@pytest.mark.parametrize("shares", [SUPPLY, 1_000 * SUPPLY])
+def test_stepping_in_later_and_out_at_once_takes_nothing(desk: Desk, hours: int, shares: int):
+    """There is no moment at which the fee is paid out: a flow of any kind between changes no price of a share."""
     desk.call("deposit", PAID, ALICE)
-    desk.world.sleep(3_600)
+    desk.world.sleep(hours * 3_600)
     before = wealth(desk.world, STRANGER)
-    step_in(desk, 9 * desk.vault.call("totalSupply"))
-    desk.call("burn_fees", sender=STRANGER)
-    step_out(desk)
-    assert 0 < wealth(desk.world, STRANGER) - before < FEE // 6 * 101 // 100
-
-
-def test_nothing_is_left_to_take_once_it_has_been_burnt(desk: Desk):
-    """Neighbour of the above: anyone's `burn_fees` before closes it."""
-    desk.call("deposit", PAID, ALICE)
-    desk.world.sleep(3_600)
-    desk.call("burn_fees", sender=ALICE)
-    before = wealth(desk.world, STRANGER)
-    step_in(desk, 9 * desk.vault.call("totalSupply"))
-    desk.refuses("nothing to burn", "burn_fees", sender=STRANGER)
+    step_in(desk, shares)
+    desk.call("deposit", 0, ALICE)
+    desk.vault.call("collect_fee")
     step_out(desk)
     assert wealth(desk.world, STRANGER) <= before + DUST

@@ -84,7 +84,7 @@ def test_initialising_it_first_stops_the_creation(world: HostileWorld) -> None:
         ("redeem_in_kind", (1, ATTACKER, ATTACKER, [], 0)),
         ("transfer", (ATTACKER, 1)),
         ("open_session", ()),
-        ("issue", (ATTACKER, WAD, 0, ATTACKER, 0)),
+        ("issue", (ATTACKER, WAD, 0, 0, ATTACKER, 0)),
         ("set_role", (ATTACKER, 7)),
     ],
 )

@@ -77,19 +77,19 @@ class Desk:
     def shares(self, account: str = ALICE) -> int:
         return int(self.vault.call("balanceOf", account))
 
-    def locked(self, teller: int = CASH) -> int:
-        return int(self.call("locked_fees", teller=teller)[0])
+    def melting(self) -> int:
+        """Fee shares that are still in the supply."""
+        return int(self.vault.call("melting")[0])
 
     def state(self, teller: int = CASH) -> State:
         """What the teller prices by, read through other doors."""
         prices, balances = self.world.prices, self.world.balances()
         values = [q * p // 10**d for q, p, d in zip(balances, prices, self.world.decimals, strict=True)]
         targets = [row[2] for row in self.vault.call("basket")]
-        due = self.shares(self.tellers[teller].address) - self.locked(teller)
         floor, surcharge, _ = self.call("fees", teller=teller)
         return State(
             nav=sum(values),
-            supply=self.vault.call("totalSupply") - due,
+            supply=self.vault.call("totalSupply"),
             held=values[teller],
             target=targets[teller] * 10**14,
             price=prices[teller],

@@ -23,7 +23,6 @@ def test_serves_the_vault_and_the_asset(desk: Desk):
     assert call(teller, "share") == desk.vault.address
     assert call(teller, "asset") == desk.world.tokens[STOCK].address
     assert call(teller, "fees") == (50, 120, BURN)
-    assert call(teller, "locked_fees") == (0, 0)
 
 
 def test_emits_the_fees(desk: Desk):

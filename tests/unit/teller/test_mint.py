@@ -15,7 +15,7 @@ def test_asks_what_the_spec_says(desk: Desk, index: int, holdings: tuple[int, ..
     assets = state.mint(shares)
     assert desk.call("mint", shares, BOB, teller=index) == assets
     assert desk.shares(BOB) == shares
-    assert desk.locked(index) == state.deposit(assets)[1] > 0
+    assert desk.melting() == state.deposit(assets)[1] > 0
 
 
 def test_takes_the_assets_from_the_caller_to_the_vault(desk: Desk):

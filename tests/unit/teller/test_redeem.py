@@ -23,7 +23,7 @@ def test_pays_what_the_spec_says(desk: Desk, index: int, holdings: tuple[int, ..
     assert desk.call("redeem", shares, BOB, ALICE, teller=index) == assets
     assert desk.world.tokens[index].call("balanceOf", BOB) == before + assets
     assert desk.shares() == 1_000_000 * 10**18 - shares
-    assert desk.locked(index) == state.withdraw(assets)[1] > 0
+    assert desk.melting() == state.withdraw(assets)[1] > 0
 
 
 def test_charges_only_the_floor_down_to_the_target(desk: Desk):
@@ -50,7 +50,7 @@ def test_emits_the_withdrawal(desk: Desk):
 def test_supply_falls_by_all_but_the_fee(desk: Desk):
     supply = desk.vault.call("totalSupply")
     desk.call("redeem", SHARES, ALICE, ALICE)
-    assert desk.vault.call("totalSupply") == supply - SHARES + desk.locked()
+    assert desk.vault.call("totalSupply") == supply - SHARES + desk.melting()
 
 
 def test_pays_nothing_for_nothing(desk: Desk):

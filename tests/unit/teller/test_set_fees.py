@@ -26,13 +26,6 @@ def test_emits_the_fees(desk: Desk):
     assert event.fields == {"floor_bps": 70, "surcharge_bps": 200}
 
 
-def test_leaves_what_is_locked(desk: Desk):
-    desk.call("deposit", 1_000 * USD[CASH], ALICE)
-    locked, retained = desk.locked(), desk.shares(desk.tellers[CASH].address)
-    set_fees(desk, 70, 200)  # two days later
-    assert locked == retained == desk.shares(desk.tellers[CASH].address) > 0
-
-
 @pytest.mark.parametrize("sender", [ALICE, OWNER])
 def test_reverts_for_anyone_else(desk: Desk, sender: str):
     desk.refuses("not timelock", "set_fees", 70, 200, sender=sender)

@@ -68,7 +68,7 @@ def test_says_so_and_is_recorded(desk: Desk) -> None:
 def test_gives_it_the_right(desk: Desk) -> None:
     desk.delayed("add_teller", *terms(desk))
     teller = added(desk)
-    issue = call_data(desk.vault, "issue", STRANGER, WAD, 0, desk.tokens[0].address, 0)
+    issue = call_data(desk.vault, "issue", STRANGER, WAD, 0, 0, desk.tokens[0].address, 0)
     teller.call("forward", issue)
     assert desk.vault.call("balanceOf", STRANGER) == WAD
     with reverts("not teller"):

@@ -50,7 +50,7 @@ def test_says_so_and_is_recorded(desk: Desk, teller: Contract) -> None:
 
 
 def test_of_no_capacity_ends_the_right(desk: Desk, teller: Contract) -> None:
-    issue = call_data(desk.vault, "issue", STRANGER, WAD, 0, desk.tokens[0].address, 0)
+    issue = call_data(desk.vault, "issue", STRANGER, WAD, 0, 0, desk.tokens[0].address, 0)
     teller.call("forward", issue)
     desk.delayed("set_teller", teller.address, 50, 120, 0, 0, False)
     assert desk.vault.call("flow_room", teller.address) == (0, 0)

@@ -22,9 +22,9 @@ def flow(world: OpenWorld, amount: int, teller: str = TELLER) -> None:
     """Issue so many shares to ALICE, or release them."""
     token = world.tokens[0].address
     if amount >= 0:
-        world.vault.call("issue", ALICE, amount, 0, token, 0, sender=teller)
+        world.vault.call("issue", ALICE, amount, 0, 0, token, 0, sender=teller)
     else:
-        world.vault.call("release", ALICE, ALICE, -amount, 0, token, 0, BOB, sender=teller)
+        world.vault.call("release", ALICE, ALICE, -amount, 0, 0, token, 0, BOB, sender=teller)
 
 
 def room(world: OpenWorld, teller: str = TELLER) -> tuple[int, int]:

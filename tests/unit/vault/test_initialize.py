@@ -247,7 +247,7 @@ def test_for_a_creator_who_cannot_hold_shares_reverts(world: World, receiver: st
         ("mint_in_kind", (WAD, ANY, STRANGER), "wrong length"),
         ("redeem_in_kind", (1, STRANGER, STRANGER, [], 0), "balance too low"),
         ("transfer", (OWNER, 1), "balance too low"),
-        ("issue", (STRANGER, WAD, 0, ZERO, 0), "not teller"),
+        ("issue", (STRANGER, WAD, 0, 0, ZERO, 0), "not teller"),
         ("rebalance", ([], STRANGER, b"", b"\0" * 32, 1, 2**64), "not keeper"),
         ("set_role", (STRANGER, 1), "not timelock"),
     ],

@@ -7,48 +7,75 @@ PERCENT = 10**16
 PAID = 123_456
 
 
+HOUR = 3_600
+
+
 @pytest.fixture
 def world(open_world: OpenWorld) -> OpenWorld:
-    """TELLER may issue and release 5 % of the supply, 1 % more a day; it holds 30 shares."""
+    """TELLER may issue and release 5 % of the supply, 1 % more a day."""
     open_world.as_timelock("set_teller", TELLER, 500, 100)
-    open_world.mint(TELLER, 30 * WAD)
     return open_world
 
 
-def issue(world: OpenWorld, amount: int, retained: int = 30 * WAD, receiver: str = BOB) -> None:
-    world.as_teller("issue", receiver, amount, retained, world.tokens[0].address, PAID)
+def issue(world: OpenWorld, amount: int, fee: int = 0, receiver: str = BOB, melt_seconds: int = HOUR) -> None:
+    world.as_teller("issue", receiver, amount, fee, melt_seconds, world.tokens[0].address, PAID)
 
 
-def held(world: OpenWorld) -> tuple[int, int]:
-    """By BOB and by the teller."""
-    return world.vault.call("balanceOf", BOB), world.vault.call("balanceOf", TELLER)
-
-
-@pytest.mark.parametrize("retained", [0, 29 * WAD, 30 * WAD, 31 * WAD, 100 * WAD])
-def test_mints_and_settles_what_the_teller_retains(world: OpenWorld, retained: int) -> None:
+@pytest.mark.parametrize("fee", [0, 1, WAD, 100 * WAD])
+def test_mints_shares_and_a_fee_of_nobody(world: OpenWorld, fee: int) -> None:
     supply = world.vault.call("totalSupply")
-    issue(world, 7 * WAD, retained)
-    moved = transfers(world.evm, world.vault)
-    assert held(world) == (7 * WAD, retained)
-    assert world.vault.call("totalSupply") == supply + 7 * WAD + retained - 30 * WAD
-    expected = [(ZERO, BOB, 7 * WAD)]
-    if retained < 30 * WAD:
-        expected.append((TELLER, ZERO, 30 * WAD - retained))
-    elif retained > 30 * WAD:
-        expected.append((ZERO, TELLER, retained - 30 * WAD))
-    assert moved == expected
+    issue(world, 7 * WAD, fee)
+    assert transfers(world.evm, world.vault) == [(ZERO, BOB, 7 * WAD)]
+    assert world.vault.call("balanceOf", BOB) == 7 * WAD
+    assert world.vault.call("totalSupply") == supply + 7 * WAD + fee
+    assert world.vault.call("melting") == (fee, HOUR if fee else 0)
+
+
+def test_fee_melts_by_the_second_whatever_flows_meanwhile(world: OpenWorld) -> None:
+    start, supply = world.evm.now, world.vault.call("totalSupply")
+    issue(world, 7 * WAD, 36 * WAD)
+    for elapsed in (1, 900, 3_599):
+        world.evm.set_time(start + elapsed)
+        melting = 36 * WAD - 36 * WAD * elapsed // HOUR
+        assert world.vault.call("melting") == (melting, HOUR - elapsed)
+        assert world.vault.call("totalSupply") == supply + 7 * WAD + melting
+        world.redeem(BOB, WAD)
+        supply -= WAD
+    world.evm.set_time(start + HOUR)
+    assert world.vault.call("melting") == (0, 0)
+    assert world.vault.call("totalSupply") == supply + 7 * WAD
+
+
+def test_second_fee_melts_with_the_rest_for_their_mean_time(world: OpenWorld) -> None:
+    issue(world, WAD, 36 * WAD)
+    world.sleep(HOUR // 2)
+    issue(world, WAD, 6 * WAD)  # beside 18 with half an hour left
+    left = (18 * HOUR // 2 + 6 * HOUR) // 24
+    assert world.vault.call("melting") == (24 * WAD, left)
+    world.sleep(left)
+    assert world.vault.call("melting") == (0, 0)
+
+
+def test_dust_delays_no_melting(world: OpenWorld) -> None:
+    issue(world, WAD, 36 * WAD)
+    for _ in range(10):
+        world.sleep(60)
+        issue(world, 0, 1, melt_seconds=30 * DAY)
+    melting, left = world.vault.call("melting")
+    assert melting <= 30 * WAD + 10
+    assert left <= 50 * 60
 
 
 def test_emits_the_flow(world: OpenWorld) -> None:
     number = world.vault.call("flow_sequence") + 1
-    issue(world, 7 * WAD, 31 * WAD)
+    issue(world, 7 * WAD, 31)
     (event,) = world.evm.events("Issued")
     assert event.address.lower() == world.vault.address.lower()
     assert event.fields == {
         "teller": TELLER,
         "receiver": BOB,
         "shares": 7 * WAD,
-        "retained": 31 * WAD,
+        "fee": 31,
         "asset": world.tokens[0].address.lower(),
         "paid": PAID,
         "flow_sequence": number,
@@ -65,12 +92,12 @@ def test_moves_no_token_and_is_no_audit_entry(world: OpenWorld) -> None:
 @pytest.mark.parametrize("caller", [OWNER, GUARDIAN, STRANGER, ALICE])
 def test_by_others_reverts(world: OpenWorld, caller: str) -> None:
     with reverts("not teller"):
-        world.vault.call("issue", caller, 1, 0, world.tokens[0].address, 1, sender=caller)
+        world.vault.call("issue", caller, 1, 0, 0, world.tokens[0].address, 1, sender=caller)
 
 
 def test_by_the_timelock_itself_reverts(world: OpenWorld) -> None:
     with reverts("not teller"):
-        world.as_timelock("issue", BOB, 1, 0, world.tokens[0].address, 1)
+        world.as_timelock("issue", BOB, 1, 0, 0, world.tokens[0].address, 1)
 
 
 def test_after_the_right_has_ended_reverts(world: OpenWorld) -> None:
@@ -115,13 +142,17 @@ def test_to_nobody_or_the_vault_reverts(world: OpenWorld, amount: int) -> None:
             issue(world, amount, receiver=receiver)
 
 
-def test_counts_what_is_minted_and_nothing_that_is_burnt(world: OpenWorld) -> None:
-    supply = SUPPLY + SHARES + 30 * WAD
-    issue(world, 2 * WAD, 33 * WAD)
-    used = -(-5 * WAD * WAD // supply)
+def test_counts_shares_and_fee(world: OpenWorld) -> None:
+    issue(world, 2 * WAD, 3 * WAD)
+    used = -(-5 * WAD * WAD // (SUPPLY + SHARES))
     assert world.vault.call("flow_room", TELLER) == (5 * PERCENT - used, 5 * PERCENT + used)
-    issue(world, 0, 0)  # all its own burnt
-    assert world.vault.call("flow_room", TELLER) == (5 * PERCENT - used, 5 * PERCENT + used)
+    world.sleep(1)
+    issue(world, 0, 0)  # what has melted is not counted
+    refilled = PERCENT // DAY
+    assert world.vault.call("flow_room", TELLER) == (
+        5 * PERCENT - used + refilled,
+        5 * PERCENT + used - refilled,
+    )
 
 
 def test_beyond_the_limit_reverts(world: OpenWorld) -> None:
@@ -129,7 +160,7 @@ def test_beyond_the_limit_reverts(world: OpenWorld) -> None:
     with reverts("flow limit exceeded"):
         issue(world, most + 1)
     with reverts("flow limit exceeded"):
-        issue(world, most, 30 * WAD + 1)
+        issue(world, most, 1)
     issue(world, most)
     assert world.vault.call("flow_room", TELLER) == (0, 10 * PERCENT)
     with reverts("flow limit exceeded"):
@@ -151,7 +182,7 @@ def test_above_the_supply_cap_reverts(world: OpenWorld) -> None:
     with reverts("supply above cap"):
         issue(world, 11)
     with reverts("supply above cap"):
-        issue(world, 10, 30 * WAD + 1)
+        issue(world, 10, 1)
     issue(world, 10)
 
 
@@ -161,13 +192,7 @@ def test_by_the_supply_that_counts_the_pending_fee() -> None:
     world.sleep(100 * DAY)
     pending, supply = world.vault.call("pending_fee_shares"), world.vault.call("totalSupply")
     assert supply == SUPPLY + pending > SUPPLY
-    issue(world, supply // 100, 0)
+    issue(world, supply // 100)
     assert world.vault.call("flow_room", TELLER) == (4 * PERCENT, 6 * PERCENT)
     assert world.vault.call("pending_fee_shares") == pending
     assert world.vault.call("totalSupply") == supply + supply // 100
-
-
-def test_to_the_teller_itself_ends_in_what_it_retains(world: OpenWorld) -> None:
-    issue(world, 7 * WAD, 35 * WAD, receiver=TELLER)
-    assert held(world) == (0, 35 * WAD)
-    assert world.vault.call("totalSupply") == SUPPLY + SHARES + 35 * WAD

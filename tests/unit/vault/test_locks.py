@@ -15,6 +15,7 @@ LAST = 2
 LOCKED_VIEWS = {
     "totalSupply": (),
     "pending_fee_shares": (),
+    "melting": (),
     "flow_sequence": (),
     "session": (),
     "balances": (),
@@ -31,8 +32,8 @@ LOCKED = {
     "transfer": (BOB, 1),
     "transferFrom": (ALICE, BOB, 1),
     "collect_fee": (),
-    "issue": (BOB, 1, 0, "token", 0),
-    "release": (ALICE, ALICE, 1, 0, "token", 0, BOB),
+    "issue": (BOB, 1, 0, 0, "token", 0),
+    "release": (ALICE, ALICE, 1, 0, 0, "token", 0, BOB),
     "open_session": (),
 }
 TIMELOCKED = {
@@ -109,7 +110,7 @@ def enter(world: LockWorld, entry: str) -> None:
     elif entry == "redeem_in_kind":
         world.vault.call("redeem_in_kind", WAD, ALICE, ALICE, NONE, 0, sender=ALICE)
     elif entry == "release":
-        world.as_teller("release", ALICE, ALICE, WAD, 0, world.tokens[LAST].address, 1, ALICE)
+        world.as_teller("release", ALICE, ALICE, WAD, 0, 0, world.tokens[LAST].address, 1, ALICE)
     else:
         world.tokens[LAST].call("transfer", BOB, 1, sender=ALICE)
 

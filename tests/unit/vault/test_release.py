@@ -5,44 +5,39 @@ from tests.unit.vault.support import SHARES, SUPPLY, TELLER, OpenWorld, transfer
 
 PERCENT = 10**16
 PAID = 123_456
-HELD = 30 * WAD
+HOUR = 3_600
 
 
 @pytest.fixture
 def world(open_world: OpenWorld) -> OpenWorld:
-    """TELLER may issue and release 5 % of the supply, 1 % more a day; it holds 30 shares, ALICE 100."""
+    """TELLER may issue and release 5 % of the supply, 1 % more a day; ALICE holds 100 shares."""
     open_world.as_timelock("set_teller", TELLER, 500, 100)
-    open_world.mint(TELLER, HELD)
     return open_world
 
 
-def release(world: OpenWorld, amount: int, retained: int = HELD, *, operator: str = ALICE, owner: str = ALICE,
+def release(world: OpenWorld, amount: int, fee: int = 0, *, operator: str = ALICE, owner: str = ALICE,
             receiver: str = BOB, paid: int = PAID) -> None:  # fmt: skip
     token = world.tokens[0].address
-    world.as_teller("release", operator, owner, amount, retained, token, paid, receiver)
+    world.as_teller("release", operator, owner, amount, fee, HOUR, token, paid, receiver)
 
 
-@pytest.mark.parametrize("retained", [0, 29 * WAD, HELD, 31 * WAD, 37 * WAD])
-def test_burns_pays_and_settles_what_the_teller_retains(world: OpenWorld, retained: int) -> None:
+@pytest.mark.parametrize("fee", [0, 1, WAD, 7 * WAD])
+def test_burns_pays_and_leaves_the_fee_to_melt(world: OpenWorld, fee: int) -> None:
     supply, had = world.vault.call("totalSupply"), world.balances()
-    release(world, 7 * WAD, retained)
-    moved = transfers(world.evm, world.vault)
+    release(world, 7 * WAD, fee)
+    assert transfers(world.evm, world.vault) == [(ALICE, ZERO, 7 * WAD)]
     assert world.vault.call("balanceOf", ALICE) == SHARES - 7 * WAD
-    assert world.vault.call("balanceOf", TELLER) == retained
-    assert world.vault.call("totalSupply") == supply - 7 * WAD + retained - HELD
+    assert world.vault.call("totalSupply") == supply - 7 * WAD + fee
+    assert world.vault.call("melting") == (fee, HOUR if fee else 0)
     assert world.balances() == [had[0] - PAID, *had[1:]]
     assert world.balances(BOB) == [PAID, 0, 0]
-    expected = [(ALICE, ZERO, 7 * WAD)]
-    if retained < HELD:
-        expected.append((TELLER, ZERO, HELD - retained))
-    elif retained > HELD:
-        expected.append((ZERO, TELLER, retained - HELD))
-    assert moved == expected
+    world.sleep(HOUR)
+    assert world.vault.call("totalSupply") == supply - 7 * WAD
 
 
 def test_emits_the_flow(world: OpenWorld) -> None:
     number = world.vault.call("flow_sequence") + 1
-    release(world, 7 * WAD, 31 * WAD)
+    release(world, 7 * WAD, 31)
     (event,) = world.evm.events("Released")
     assert event.address.lower() == world.vault.address.lower()
     assert event.fields == {
@@ -50,7 +45,7 @@ def test_emits_the_flow(world: OpenWorld) -> None:
         "owner": ALICE,
         "receiver": BOB,
         "shares": 7 * WAD,
-        "retained": 31 * WAD,
+        "fee": 31,
         "asset": world.tokens[0].address.lower(),
         "paid": PAID,
         "flow_sequence": number,
@@ -69,12 +64,12 @@ def test_is_no_audit_entry(world: OpenWorld) -> None:
 def test_by_others_reverts(world: OpenWorld, caller: str) -> None:
     with reverts("not teller"):
         token = world.tokens[0].address
-        world.vault.call("release", caller, caller, 0, 0, token, 1, caller, sender=caller)
+        world.vault.call("release", caller, caller, 0, 0, 0, token, 1, caller, sender=caller)
 
 
 def test_by_the_timelock_itself_reverts(world: OpenWorld) -> None:
     with reverts("not teller"):
-        world.as_timelock("release", BOB, BOB, 0, 0, world.tokens[0].address, 1, BOB)
+        world.as_timelock("release", BOB, BOB, 0, 0, 0, world.tokens[0].address, 1, BOB)
 
 
 def test_after_the_right_has_ended_reverts(world: OpenWorld) -> None:
@@ -147,10 +142,10 @@ def test_of_more_than_held_reverts(world: OpenWorld) -> None:
     assert world.vault.call("balanceOf", ALICE) == 0
 
 
-def test_retaining_more_than_there_is_reverts(world: OpenWorld) -> None:
-    with reverts("retained above shares"):
-        release(world, 7 * WAD, 37 * WAD + 1)
-    release(world, 7 * WAD, 37 * WAD)
+def test_fee_of_more_than_the_shares_reverts(world: OpenWorld) -> None:
+    with reverts("fee above shares"):
+        release(world, 7 * WAD, 7 * WAD + 1)
+    release(world, 7 * WAD, 7 * WAD)
 
 
 def test_of_more_tokens_than_there_are_reverts(world: OpenWorld) -> None:
@@ -164,12 +159,9 @@ def test_paying_nothing_calls_no_token(world: OpenWorld) -> None:
     assert transfers(world.evm, world.tokens[0]) == []
 
 
-def test_counts_the_shares_and_nothing_of_the_tellers_own(world: OpenWorld) -> None:
-    supply = SUPPLY + SHARES + HELD
-    release(world, 7 * WAD, 31 * WAD)
-    used = -(-7 * WAD * WAD // supply)
-    assert world.vault.call("flow_room", TELLER) == (5 * PERCENT + used, 5 * PERCENT - used)
-    release(world, 0, 0)
+def test_counts_the_shares_fee_included(world: OpenWorld) -> None:
+    release(world, 7 * WAD, WAD)
+    used = -(-7 * WAD * WAD // (SUPPLY + SHARES))
     assert world.vault.call("flow_room", TELLER) == (5 * PERCENT + used, 5 * PERCENT - used)
 
 

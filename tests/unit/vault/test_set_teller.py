@@ -28,10 +28,10 @@ def test_above_100_percent_reverts(open_world: OpenWorld, capacity: int, refill:
 
 def test_of_no_capacity_ends_the_right_and_records(open_world: OpenWorld) -> None:
     open_world.as_timelock("set_teller", TELLER, 500, 100)
-    open_world.as_teller("issue", ALICE, WAD, 0, open_world.tokens[0].address, 0)
+    open_world.as_teller("issue", ALICE, WAD, 0, 0, open_world.tokens[0].address, 0)
     before = open_world.head()
     open_world.as_timelock("set_teller", TELLER, 0, 100)
     open_world.assert_recorded(before, "set_teller", ["address", "uint256", "uint256"], [TELLER, 0, 100])
     assert open_world.vault.call("flow_room", TELLER) == (0, 0)
     with reverts("not teller"):
-        open_world.as_teller("issue", ALICE, WAD, 0, open_world.tokens[0].address, 0)
+        open_world.as_teller("issue", ALICE, WAD, 0, 0, open_world.tokens[0].address, 0)
