@@ -17,11 +17,11 @@ from offchain import __version__, policy
 from offchain.chain.vault import Snapshot
 from offchain.errors import EvenkeelError
 from offchain.planner import Plan, Problem
-from offchain.planner import plan as first_plan
+from offchain.planner import plan as joint_plan
 
 __all__ = ["PLANNER_VERSION", "Decision", "Planner", "canonical_json", "decide"]
 
-PLANNER_VERSION = f"evenkeel {__version__} single-pool"
+PLANNER_VERSION = f"evenkeel {__version__} joint"
 
 Planner = Callable[[Problem], Plan]
 
@@ -39,7 +39,7 @@ class Decision:
     commitment: bytes  # keccak256 of the record: `decision` of the vault's rebalance
 
 
-def decide(snapshot: Snapshot, problem: Problem, planner: Planner = first_plan) -> Decision:
+def decide(snapshot: Snapshot, problem: Problem, planner: Planner = joint_plan) -> Decision:
     """Plan for `problem`, whose state is the snapshot's, and check the plan against the rules."""
     state, now = problem.state, problem.now
     session, refusal = policy.next_session(state, now)

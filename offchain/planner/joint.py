@@ -30,6 +30,7 @@ Floats: amounts leave this module as proposals; `plan` turns them into integers 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -85,7 +86,7 @@ class Market:
 
     @property
     def assets(self) -> int:
-        """n."""
+        """How many."""
         return len(self.drift)
 
 
@@ -171,18 +172,39 @@ def _box_minimum(q: Matrix, c: Vector, low: Vector, high: Vector) -> Vector:
 
 
 @njit(cache=True)
-def _newton(z, low, high, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end):  # type: ignore[no-untyped-def]
+def _newton(
+    z: Any,
+    low: Any,
+    high: Any,
+    tokens: Any,
+    drift: Any,
+    q: Any,
+    slope: Any,
+    lower: Any,
+    upper: Any,
+    rows: Any,
+    room: Any,
+    tin: Any,
+    tout: Any,
+    keep: Any,
+    depth: Any,
+    start: Any,
+    end: Any,
+) -> Any:
     """Projected Newton (Bertsekas 1982) on the dual function: (z, x, residual, steps)."""
     size, n = len(z), len(drift)
     x = np.zeros(n)
-    value, grad, hess = _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+    value, grad, hess = _dual(
+        z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x
+    )
     deepest = 0.0
     for s in range(len(depth)):
         deepest = max(deepest, depth[s])
     tolerance = 1e-11 + 4e-16 * deepest
     damping = 1e-9
     residual, steps = 0.0, 0
-    for steps in range(MAX_STEPS):
+    while steps < MAX_STEPS:
+        steps += 1
         free = np.zeros(size, np.bool_)
         residual = 0.0
         for i in range(size):
@@ -196,15 +218,36 @@ def _newton(z, low, high, tokens, drift, q, slope, lower, upper, rows, room, tin
         went, length = False, 1.0
         for _ in range(40):
             trial = np.minimum(np.maximum(z + length * step, low), high)
-            trial = np.maximum(trial, np.minimum(low + 0.2 * (z - low), z))  # a price never falls to nothing at once
+            trial = np.maximum(
+                trial, np.minimum(low + 0.2 * (z - low), z)
+            )  # a price never falls to nothing at once
             for i in range(tokens, size):
                 trial[i] = min(max(z[i] + length * step[i], low[i]), high[i])
-            v, g, h = _dual(trial, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+            v, g, h = _dual(
+                trial,
+                tokens,
+                drift,
+                q,
+                slope,
+                lower,
+                upper,
+                rows,
+                room,
+                tin,
+                tout,
+                keep,
+                depth,
+                start,
+                end,
+                x,
+            )
             descent = 0.0
             for i in range(size):
                 descent += grad[i] * (trial[i] - z[i])
             noise = 1e-16 * (1.0 + abs(value) + deepest * 1e-2)
-            if v <= value + 1e-4 * descent or (abs(v - value) <= noise and _norm(g, trial, low, high) < residual):
+            if v <= value + 1e-4 * descent or (
+                abs(v - value) <= noise and _norm(g, trial, low, high) < residual
+            ):
                 went = True
                 break
             length *= 0.35
@@ -215,12 +258,14 @@ def _newton(z, low, high, tokens, drift, q, slope, lower, upper, rows, room, tin
             continue
         damping = max(damping * 0.1, 1e-12) if length > 0.5 else min(damping * 3.0, 1e-3)
         z, value, grad, hess = trial, v, g, h
-    value, grad, hess = _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x)
+    value, grad, hess = _dual(
+        z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x
+    )
     return z, x, _norm(grad, z, low, high), steps
 
 
 @njit(cache=True)
-def _norm(grad, z, low, high):  # type: ignore[no-untyped-def]
+def _norm(grad: Any, z: Any, low: Any, high: Any) -> Any:
     """Largest component of the projected gradient."""
     worst = 0.0
     for i in range(len(z)):
@@ -230,7 +275,7 @@ def _norm(grad, z, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _direction(hess, grad, free, damping):  # type: ignore[no-untyped-def]
+def _direction(hess: Any, grad: Any, free: Any, damping: Any) -> Any:
     """The Newton direction over the free variables, 0 for the others."""
     index = np.flatnonzero(free)
     k = len(index)
@@ -249,7 +294,24 @@ def _direction(hess, grad, free, damping):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep, depth, start, end, x):  # type: ignore[no-untyped-def]
+def _dual(
+    z: Any,
+    tokens: Any,
+    drift: Any,
+    q: Any,
+    slope: Any,
+    lower: Any,
+    upper: Any,
+    rows: Any,
+    room: Any,
+    tin: Any,
+    tout: Any,
+    keep: Any,
+    depth: Any,
+    start: Any,
+    end: Any,
+    x: Any,
+) -> Any:
     """The dual function at z = (ν, μ): value, gradient, generalised Hessian. x: warm start in, maximiser out."""
     size, n = len(z), len(drift)
     grad, hess = np.zeros(size), np.zeros((size, size))
@@ -311,8 +373,8 @@ def _dual(z, tokens, drift, q, slope, lower, upper, rows, room, tin, tout, keep,
 
 
 @njit(cache=True)
-def _box(q, c, low, high, x):  # type: ignore[no-untyped-def]
-    """x := the least of ½ xᵀ q x + cᵀ x in the box, by coordinates then exactly on the free set; the free set."""
+def _box(q: Any, c: Any, low: Any, high: Any, x: Any) -> Any:
+    """Sets x to the least of ½ xᵀ q x + cᵀ x in the box: by coordinates, then exact. The free set."""
     n = len(c)
     free = np.zeros(n, np.bool_)
     for i in range(n):
@@ -357,7 +419,11 @@ def _box(q, c, low, high, x):  # type: ignore[no-untyped-def]
                 for j in range(n):
                     slope += q[i, j] * x[j]
                 if not free[i]:
-                    good = good and ((x[i] <= low[i] and slope >= 0) or (x[i] >= high[i] and slope <= 0) or low[i] == high[i])
+                    good = good and (
+                        (x[i] <= low[i] and slope >= 0)
+                        or (x[i] >= high[i] and slope <= 0)
+                        or low[i] == high[i]
+                    )
             if good:
                 break
     return free

@@ -31,7 +31,9 @@ class Reading:
     gas: Vector  # (2 · pools,) NAV of each leg
     row_names: tuple[str, ...]  # "slippage", "budget", "turnover" or "closing"
     why_not: tuple[str, ...]  # (n,) why an asset cannot be traded at all, "" if it can
-    ended: np.ndarray  # (segments,) bool: the leg's last segment, ended by the slippage limit or by what is known
+    ended: (
+        np.ndarray
+    )  # (segments,) bool: the leg's last segment, ended by the slippage limit or by what is known
 
 
 def read(problem: Problem, loss: float = 0.0) -> Reading:
@@ -106,7 +108,11 @@ def _why_not(problem: Problem, i: int, aside: int, reached: bool, unusable: list
     reasons = sorted({unusable[problem.pools.index(p)] for p in mine} - {""})
     if not mine:
         return "no pool that was read trades it"
-    return "none of its pools can be used: " + "; ".join(reasons) if reasons else "none of its pools leads anywhere"
+    return (
+        "none of its pools can be used: " + "; ".join(reasons)
+        if reasons
+        else "none of its pools leads anywhere"
+    )
 
 
 # ---------------------------------------------------------------- pools
@@ -171,7 +177,9 @@ def _segments(
         for direction, (i, o) in enumerate(((zero, one), (one, zero))):
             price_limit = limit if oracle[i] and oracle[o] else None
             try:
-                pieces = _pieces(pool, pool.token1 if direction else pool.token0, unit[i], unit[o], price_limit)
+                pieces = _pieces(
+                    pool, pool.token1 if direction else pool.token0, unit[i], unit[o], price_limit
+                )
             except PoolError as error:
                 why[m] = str(error)
                 break
@@ -182,8 +190,10 @@ def _segments(
                 legs.append(2 * m + direction)
                 ended.append(k == len(pieces) - 1)
     columns = list(zip(*rows, strict=True)) or [()] * 7
-    arrays = [np.array(c, dtype=np.int64 if k < 3 else np.float64) for k, c in enumerate(columns)]
-    return Segments(*arrays), np.array(legs, dtype=np.int64), np.array(ended, dtype=bool), why
+    who = [np.array(column, dtype=np.int64) for column in columns[:3]]
+    what = [np.array(column, dtype=np.float64) for column in columns[3:]]
+    segments = Segments(who[0], who[1], who[2], what[0], what[1], what[2], what[3])
+    return segments, np.array(legs, dtype=np.int64), np.array(ended, dtype=bool), why
 
 
 def _keep(pool: Pool) -> float:
@@ -201,7 +211,9 @@ def _pieces(
     size = (unit_out * unit_in) ** 0.5
     downward = same(token_in, pool.token0)
     if isinstance(pool, V2Pool):
-        held_in, held_out = (float(r) for r in ((pool.reserve0, pool.reserve1) if downward else (pool.reserve1, pool.reserve0)))
+        held_in, held_out = (
+            float(r) for r in ((pool.reserve0, pool.reserve1) if downward else (pool.reserve1, pool.reserve0))
+        )
         if held_in <= 0 or held_out <= 0:
             return []
         start = (held_out / held_in) ** 0.5 * scale
@@ -216,7 +228,9 @@ def _pieces(
     return kept
 
 
-def _fair(ranges: list[tuple[float, float, float]], keep: float, least: float) -> list[tuple[float, float, float]]:
+def _fair(
+    ranges: list[tuple[float, float, float]], keep: float, least: float
+) -> list[tuple[float, float, float]]:
     """The ranges as far as the average price, fee included, is at least `least`.
 
     Inside a range with (taken, paid) before it: paid + D (s − y) = least (taken + D (1/y − 1/s) / keep), the smaller

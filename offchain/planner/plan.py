@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,6 +43,7 @@ from offchain.policy import WAD
 __all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
 
 DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
+MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
 MAX_SOLVES = 150  # of the elimination
 STEPS = 20  # of the bisection that shrinks a refused trade
 
@@ -89,7 +91,7 @@ def _search(problem: Problem, reading: Reading, everything: joint.Solution) -> _
     start = _runnable(problem, reading, np.ones(2 * len(problem.pools), dtype=bool), everything)
     loss = -float(np.sum(start.change))
     if loss > DUST:  # the weights are measured after the trade, against what is left
-        exact = read(problem, loss * 1.001)
+        exact = read(problem, loss * 1.02 + MARGIN)
         reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
         start = _runnable(problem, reading, start.kept, start.solution)
     return _eliminate(problem, reading, start) if problem.gas_price else start
@@ -97,15 +99,17 @@ def _search(problem: Problem, reading: Reading, everything: joint.Solution) -> _
 
 def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
     """The optimum over legs that form no circle, each of the smallest size at least."""
+    attempt = _attempt(problem, reading, kept, guess)
     while True:
-        attempt = _attempt(problem, reading, kept, guess)
-        drop = _circular(reading, attempt)
-        if not np.any(drop):
+        cuts = _cuts(reading, attempt)
+        if not cuts:
             used = attempt.value_in > DUST
-            drop = used & (attempt.value_in < problem.min_leg_value / policy.nav(problem.state))
-        if not np.any(drop):
+            small = used & (attempt.value_in < problem.min_leg_value / policy.nav(problem.state))
+            cuts = [small] if np.any(small) else []
+        if not cuts:
             return attempt
-        kept, guess = kept & ~drop, attempt.solution
+        tried = [_attempt(problem, reading, attempt.kept & ~cut, attempt.solution) for cut in cuts]
+        attempt = min(tried, key=lambda one: one.total)
 
 
 def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
@@ -115,8 +119,10 @@ def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.
     value_in = np.bincount(some.leg, solution.value_in, legs)
     value_out = np.bincount(some.leg, solution.value_out, legs)
     tokens = some.market.tokens
-    net = np.bincount(s.token_out, solution.value_out, tokens) - np.bincount(s.token_in, solution.value_in, tokens)
-    change = net[: some.market.assets]
+    net = np.bincount(s.token_out, solution.value_out, tokens) - np.bincount(
+        s.token_in, solution.value_in, tokens
+    )
+    change = np.asarray(net[: some.market.assets], dtype=np.float64)
     used = value_in > DUST
     gas = float(np.sum(reading.gas[used]))
     if np.any(used):
@@ -166,20 +172,15 @@ def _ends(reading: Reading) -> np.ndarray:
     return ends
 
 
-def _circular(reading: Reading, attempt: _Attempt) -> np.ndarray:
-    """Legs to drop so that the rest can be run one after the other: the smallest connection of a circle of tokens."""
-    used = np.flatnonzero(attempt.value_in > DUST)
+def _cuts(reading: Reading, attempt: _Attempt) -> list[np.ndarray]:
+    """Where legs form a circle, which cannot be run one after the other: the ways to cut it, as masks of legs.
+
+    A circle earns by arbitrage between pools. Its input would have to be there before its output.
+    """
     ends = _ends(reading)
-    flow: dict[tuple[int, int], float] = {}
-    for leg in used:
-        edge = (int(ends[leg, 0]), int(ends[leg, 1]))
-        flow[edge] = flow.get(edge, 0.0) + float(attempt.value_in[leg])
-    circle = _circle(set(flow))
-    drop = np.zeros(len(attempt.kept), dtype=bool)
-    if circle:
-        least = min(circle, key=lambda edge: flow[edge])
-        drop = (ends[:, 0] == least[0]) & (ends[:, 1] == least[1])
-    return drop
+    used = attempt.value_in > DUST
+    circle = _circle({(int(a), int(b)) for a, b in ends[used]})
+    return [used & (ends[:, 0] == a) & (ends[:, 1] == b) for a, b in circle]
 
 
 def _circle(edges: set[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -197,7 +198,7 @@ def _circle(edges: set[tuple[int, int]]) -> list[tuple[int, int]]:
     while path[-1] not in path[:-1]:
         path.append(min(b for a, b in left if a == path[-1]))
     path = path[path.index(path[-1]) :]
-    return list(zip(path, path[1:], strict=False))
+    return list(pairwise(path))
 
 
 # ---------------------------------------------------------------- integers
@@ -248,7 +249,7 @@ def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: i
 
 
 class _Run:
-    """Carries out legs token by token, in an order in which all that flows into a token is there before it flows out."""
+    """Carries out legs token by token, all that flows into a token before what flows out."""
 
     def __init__(
         self, problem: Problem, reading: Reading, attempt: _Attempt, scale: float, sells: list[int]
@@ -382,13 +383,21 @@ def _certificate(
     nav = policy.nav(problem.state)
     reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
     fixed = GAS_REBALANCE * problem.gas_price
+    one, other = everything, search.solution  # gas moves the best prices; any lead to a bound
     bounds = [
-        idle + int(_bound_with_gas(reading, s.prices, s.multipliers) * nav) - 1 + fixed
-        for s in (everything, search.solution)
+        _bound_with_gas(
+            reading,
+            (1 - part) * one.prices + part * other.prices,
+            (1 - part) * one.multipliers + part * other.multipliers,
+        )
+        for part in ((0.0, 0.25, 0.5, 0.75, 1.0) if problem.gas_price else (0.0,))
     ]
+    bounded = idle + int(max(bounds) * nav) - 1 + fixed
     some = keep_legs(reading, search.kept)
-    routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav) - 1
-    least = min(max(bounds), idle)  # to do nothing is a plan, too
+    routing = (
+        idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav) - 1
+    )
+    least = min(bounded, idle)  # to do nothing is a plan, too
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
 
 
@@ -396,7 +405,9 @@ def _bound_with_gas(reading: Reading, prices: np.ndarray, multipliers: np.ndarra
     """Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing."""
     s = reading.market.segments
     value_in, value_out = s.flows(prices)
-    earns = np.bincount(reading.leg, prices[s.token_out] * value_out - prices[s.token_in] * value_in, len(reading.gas))
+    earns = np.bincount(
+        reading.leg, prices[s.token_out] * value_out - prices[s.token_in] * value_in, len(reading.gas)
+    )
     return joint.bound(reading.market, prices, multipliers) + float(np.sum(np.minimum(earns, reading.gas)))
 
 
@@ -432,13 +443,12 @@ def _explain(problem: Problem, reading: Reading, search: _Attempt, after: tuple[
         elif old[i] == targets[i]:
             sentences.append("not traded: on target")
         else:
-            sentences.append(
-                f"not traded: {_idle(problem, reading, search, i)} (weight {old[i] / WAD:.2%}, target {targets[i] / WAD:.2%})"
-            )
+            place = f"weight {old[i] / WAD:.2%}, target {targets[i] / WAD:.2%}"
+            sentences.append(f"not traded: {_idle(reading, search, i)} ({place})")
     return tuple(sentences)
 
 
-def _idle(problem: Problem, reading: Reading, search: _Attempt, i: int) -> str:
+def _idle(reading: Reading, search: _Attempt, i: int) -> str:
     """Why an asset that could be traded is not."""
     market = reading.market
     if market.lower[i] == 0 == market.upper[i]:

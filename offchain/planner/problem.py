@@ -41,7 +41,9 @@ class Problem:
     leg_tolerance_bps: int = 50  # a leg reverts when it pays this much less than expected
     slippage_margin_bps: int = 5  # kept free below the vault's slippage limit
     min_leg_value: int = WAD  # USD WAD; smaller legs are not worth their gas
-    risk_aversion: int = WAD  # WAD: NAV per unit of variance, or of squared drift where no covariance is given
+    risk_aversion: int = (
+        WAD  # WAD: NAV per unit of variance, or of squared drift where no covariance is given
+    )
     covariance: tuple[tuple[int, ...], ...] | None = None  # (n, n) WAD, of the assets' returns
     gas_price: int = 0  # USD WAD per unit of gas
     turnover_cap: int = 2 * WAD  # WAD of NAV, sells plus buys; 2: none
@@ -129,7 +131,9 @@ def gas_of(legs: Sequence[PlannedLeg], sweeps: int = 0) -> int:
 
 def tax_of(problem: Problem, balances_after: Sequence[int]) -> int:
     """USD WAD of tax on what is sold."""
-    rows = zip(problem.tax_per_token, problem.state.assets, problem.state.balances, balances_after, strict=False)
+    rows = zip(
+        problem.tax_per_token, problem.state.assets, problem.state.balances, balances_after, strict=False
+    )
     return sum(tax * max(before - after, 0) // asset.scale for tax, asset, before, after in rows)
 
 

@@ -1,9 +1,10 @@
 """The simplest plan: sell down what is overweight, buy up what is underweight, each through the best single pool.
 
-The joint plan is measured against it, and never worse. `single_pool_plan(problem)` nets the basket into one cash token (the hub): overweight assets are sold into it, underweight ones
-bought with it. Each leg is sized against the pools' real reserves so that its price, fee and impact included, stays
-inside the vault's slippage limit less a margin. The predicted outcome goes through `policy.check_rebalance`; a refused
-trade is shrunk until it is accepted. Pure integers: prices and values in USD WAD, amounts in token units.
+The joint plan is measured against it, and never worse. `single_pool_plan(problem)` nets the basket into one cash token
+(the hub): overweight assets are sold into it, underweight ones bought with it. Each leg is sized against the pools'
+real reserves so that its price, fee and impact included, stays inside the vault's slippage limit less a margin. The
+predicted outcome goes through `policy.check_rebalance`; a refused trade is shrunk until it is accepted. Pure integers:
+prices and values in USD WAD, amounts in token units.
 """
 
 from __future__ import annotations

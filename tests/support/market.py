@@ -33,7 +33,9 @@ def v3_state(
     for _ in range(ranges):
         middle = home + rng.randint(-2 * width, 2 * width)
         half = rng.randint(1, width)
-        positions.append(((middle - half) * spacing, (middle + half) * spacing, liquidity * rng.randint(1, 30) // 10))
+        positions.append(
+            ((middle - half) * spacing, (middle + half) * spacing, liquidity * rng.randint(1, 30) // 10)
+        )
     if gaps:
         far = home + rng.choice((-1, 1)) * 3 * width
         positions.append((far * spacing, (far + width) * spacing, liquidity))
@@ -41,7 +43,13 @@ def v3_state(
 
 
 def v3_pool(
-    where: str, token0: str, token1: str, fee: int, sqrt_price: int, tick: int, positions: list[tuple[int, int, int]]
+    where: str,
+    token0: str,
+    token1: str,
+    fee: int,
+    sqrt_price: int,
+    tick: int,
+    positions: list[tuple[int, int, int]],
 ) -> V3Pool:
     nets: dict[int, int] = {}
     for lower, upper, liquidity in positions:
@@ -53,7 +61,14 @@ def v3_pool(
 
 
 def random_problem(
-    seed: int, *, assets: int = 0, pools: int = 0, gas: bool = False, covariance: bool = False, noise: float = 0.0005, **options: Any
+    seed: int,
+    *,
+    assets: int = 0,
+    pools: int = 0,
+    gas: bool = False,
+    covariance: bool = False,
+    noise: float = 0.0005,
+    **options: Any,
 ) -> Problem:
     """A vault out of balance among pools priced about as the oracle says (`noise`: relative error)."""
     rng = random.Random(seed)
@@ -68,11 +83,23 @@ def random_problem(
     wealth = 10 ** rng.uniform(3, 7)
     dollars = [wealth * t / 10_000 * rng.uniform(0.6, 1.4) for t in targets]
     listed = tuple(
-        Asset(tokens[i], decimals[i], targets[i], 500, 2500, 0, 10_000, rng.choice((10, 25, 50))) for i in range(n)
+        Asset(tokens[i], decimals[i], targets[i], 500, 2500, 0, 10_000, rng.choice((10, 25, 50)))
+        for i in range(n)
     )
     balances = tuple(int(dollars[i] * WAD * 10 ** decimals[i] / prices[i]) for i in range(n))
     rules = Rules(
-        Mode.THRESHOLD, 0, 1, NOW, DAY, 0, rng.choice((120, 200, 300)), rng.choice((30, 100, 1000)), 100, rng.choice((0, 20, 50)), 1000, 100
+        Mode.THRESHOLD,
+        0,
+        1,
+        NOW,
+        DAY,
+        0,
+        rng.choice((120, 200, 300)),
+        rng.choice((30, 100, 1000)),
+        100,
+        rng.choice((0, 20, 50)),
+        1000,
+        100,
     )
     state = VaultState(
         listed, rules, Session(), balances, tuple(prices[:n]), (0,) * n, WAD, NOW, vault="0x" + "01" * 20
@@ -82,14 +109,24 @@ def random_problem(
         options["gas_price"] = int(WAD * 10 ** rng.uniform(-7, -4.5))  # 0.03 to 10 USD a leg
     if covariance:
         factors = [[rng.gauss(0, 0.3) for _ in range(3)] for _ in range(n)]
-        rows = [[sum(a * b for a, b in zip(f, g, strict=True)) + 0.01 * (f is g) for g in factors] for f in factors]
+        rows = [
+            [sum(a * b for a, b in zip(f, g, strict=True)) + 0.01 * (f is g) for g in factors]
+            for f in factors
+        ]
         options["covariance"] = tuple(tuple(int(x * WAD) for x in row) for row in rows)
         options.setdefault("risk_aversion", 10 * WAD)
     return Problem(state, tuple(found), EXECUTOR, tokens[0], NOW, **options)
 
 
 def _random_pool(
-    rng: random.Random, k: int, tokens: list[str], decimals: list[int], prices: list[int], n: int, wealth: float, noise: float
+    rng: random.Random,
+    k: int,
+    tokens: list[str],
+    decimals: list[int],
+    prices: list[int],
+    n: int,
+    wealth: float,
+    noise: float,
 ) -> Pool:
     a, b = rng.sample(range(len(tokens)), 2) if rng.random() < 0.5 else (0, rng.randrange(1, len(tokens)))
     if int(tokens[a], 16) > int(tokens[b], 16):
@@ -114,4 +151,4 @@ def spent_budget(problem: Problem, left_bps: float) -> Problem:
     return replace(problem, state=replace(problem.state, loss_used=used, loss_time=NOW))
 
 
-__all__ = ["EXECUTOR", "NOW", "random_problem", "sqrt_ratio_at_tick", "spent_budget", "v3_pool", "v3_state"]
+__all__ = ["EXECUTOR", "NOW", "random_problem", "spent_budget", "sqrt_ratio_at_tick", "v3_pool", "v3_state"]
