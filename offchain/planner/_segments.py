@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROUNDS = 200  # of `clear`: it needs a handful
+ROUNDS, NEWTON = 200, 8  # of `clear`, which needs a handful; after so many every other one bisects
 EXACT = 1e-12  # relative: bounds closer than this are equal
 
 
@@ -101,7 +101,7 @@ def clear(a: Floats, lo: Floats, hi: Floats, count: int, amount: float) -> float
             mu = min(mu, alone)  # with others beside it, μ can only be lower
     mu = min(mu, high)
     last_slope, last_base, last_full = -1.0, 0.0, 0.0
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         slope, base, full = 0.0, 0.0, 0.0
         for i in range(count):
             if lo[i] < mu:
@@ -118,7 +118,9 @@ def clear(a: Floats, lo: Floats, hi: Floats, count: int, amount: float) -> float
         else:
             high = min(high, mu)
         step = (amount + base - full) / slope if slope > 0 else -1.0
-        if low <= step <= high:
+        if step == mu:
+            break
+        if low < step < high and (turn < NEWTON or turn % 2):
             mu = step
         else:
             mu = np.sqrt(low) * np.sqrt(high)
@@ -235,7 +237,7 @@ def _locate(pieces: Floats, begin: int, end: int, mu: float) -> tuple[float, flo
         mu1 = (pieces[3, last] + pieces[4, last] * mu) / pieces[5, last]
     else:
         mu1 = min(mu / pieces[7, last], pieces[8, last])
-    return mu1, mu / mu1
+    return mu1, (pieces[7, last] if mu1 == np.inf else mu / mu1)
 
 
 @_compiled
@@ -255,8 +257,10 @@ def solve(net: Network, mask: Flags, amount: float) -> Flows:
         begins[edge + 1] = used
     edge_mu, into = np.zeros(edges), np.zeros(len(net.edge))
     if used == 0:
-        return Flows(0.0, edge_mu, into, 0.0, 0.0)
+        return Flows(np.inf, edge_mu, into, 0.0, 0.0)
     mu = clear(pieces[0], pieces[1], pieces[2], used, amount)
+    if mu == pieces[2, :used].max():
+        mu = np.inf  # all pools are full: more of token_in is worth nothing
     edge_mu[0] = mu
     for edge in range(1, edges, 2):
         edge_mu[edge], edge_mu[edge + 1] = _locate(pieces, begins[edge], begins[edge + 1], mu)

@@ -245,15 +245,16 @@ def _add_segments(
 def _route(order: Order, market: _Market) -> Route:
     amount = min(order.amount_in, MOST)
     if amount == 0:
-        return _nothing(order, market, "nothing to exchange")
+        return _certified(order, market, (), (), "nothing to exchange")
     if not market.edges:
-        return _nothing(order, market, "no usable pool leads from token_in to token_out")
+        return _certified(order, market, (), (), "no usable pool leads from token_in to token_out")
     net = _network(order, market)
     _, flows = segments.choose(net, float(amount), NODES)
     if np.count_nonzero(flows.into >= 0.5) > order.max_legs:
         flows = segments.solve(net, _widest(order, net, flows), float(amount))
+    shadow = _prices(order, market, segments.prices(net, flows))
     if flows.taken == 0.0:
-        return _nothing(order, market, "no usable pool leads from token_in to token_out")
+        return _certified(order, market, (), shadow, "no usable pool leads from token_in to token_out")
     split, single = _finish(market, net, flows.into, amount), _best_path(order, market, net, amount)
     legs = max(split, single, key=lambda legs: (_taken(order, legs), _net(order, legs), -len(legs)))
     taken = _taken(order, legs)
@@ -262,8 +263,7 @@ def _route(order: Order, market: _Market) -> Route:
         reason = "too little to be paid anything"
     elif taken < order.amount_in:
         reason = f"the pools can take {taken} of {order.amount_in}"
-    shadow = segments.prices(net, flows)
-    return _certified(order, market, legs, _prices(order, market, shadow, taken < amount), reason)
+    return _certified(order, market, legs, shadow, reason)
 
 
 def _widest(order: Order, net: segments.Network, flows: segments.Flows) -> segments.Flags:
@@ -408,12 +408,6 @@ def _net(order: Order, legs: tuple[RouteLeg, ...]) -> int:
     return paid - _gas(order, legs)
 
 
-def _nothing(order: Order, market: _Market, reason: str) -> Route:
-    known = {edge.token_in if edge.number else order.token_in: Fraction(0) for edge in market.edges}
-    known[order.token_in] = Fraction(0)
-    return _certified(order, market, (), tuple(known.items()), reason)
-
-
 def _certified(
     order: Order,
     market: _Market,
@@ -429,11 +423,9 @@ def _certified(
     return Route(legs, _taken(order, legs), paid, gas, certificate, reason, market.skipped)
 
 
-def _prices(
-    order: Order, market: _Market, edge_mu: segments.Floats, partial: bool
-) -> tuple[tuple[str, Fraction], ...]:
+def _prices(order: Order, market: _Market, edge_mu: segments.Floats) -> tuple[tuple[str, Fraction], ...]:
     """Of token_in (nothing where there is more of it than the pools take) and of each intermediate token."""
-    found = {order.token_in: Fraction(0) if partial else Fraction(float(edge_mu[0]) ** -2)}
+    found = {order.token_in: Fraction(float(edge_mu[0]) ** -2)}
     for edge in market.edges:
         if edge.number and edge.number % 2 == 0:
             found[edge.token_in] = Fraction(float(edge_mu[edge.number]) ** -2)
@@ -445,17 +437,19 @@ def _prices(
 def upper_bound(order: Order, prices: tuple[tuple[str, Fraction], ...]) -> int:
     """What no split of the order can pay more than, net of gas, token_out units; for any prices that are not negative.
 
-    Pools whose snapshot cannot be traded with count for nothing.
+    A token without a price counts as 0. Pools whose snapshot cannot be traded with count for nothing.
     """
     return _bound(order, _Market.of(order), prices)
 
 
 def _bound(order: Order, market: _Market, prices: tuple[tuple[str, Fraction], ...]) -> int:
+    if order.amount_in == 0:
+        return 0
     of = {token.lower(): price for token, price in prices} | {order.token_out.lower(): Fraction(1)}
-    worth = of[order.token_in.lower()]
+    worth = of.get(order.token_in.lower(), Fraction(0))
     total = _up(worth.numerator * order.amount_in << FINE, worth.denominator)
     for edge in market.edges:
-        sold, bought = of[edge.token_in.lower()], of[edge.token_out.lower()]
+        sold, bought = (of.get(token.lower(), Fraction(0)) for token in (edge.token_in, edge.token_out))
         if bought:
             try:
                 earned = _conjugate(edge.pool, edge.token_in, sold / bought)

@@ -130,16 +130,18 @@ def check(order: Order, found: Route) -> None:
 
 
 def rounding(order: Order, found: Route) -> Fraction:
-    """What integers may cost, in token_out units: a few units of either token a step, at that pool's own price."""
-    prices = dict(found.certificate.prices) | {order.token_out: Fraction(1)}
-    lost = Fraction(found.amount_out, 10**13) + 1
-    for leg in found.legs:
+    """What integers may cost, in token_out units: a few units of either token a step, at what they fetch there."""
+    prices = dict(found.certificate.prices)
+    worth = {token: price for token, price in prices.items()} | {order.token_out: Fraction(1)}
+    lost = Fraction(found.amount_out, 10**13) + 3 * sum(worth.values())  # paths that pay less than a unit on the way
+    for leg in reversed(found.legs):
         steps = 3
         if isinstance(leg.pool, V3Pool):  # a step ends at a tick or where a word of the bitmap does
             moved = leg.pool.swap(leg.token_in, leg.amount_in)[1].tick - leg.pool.tick
             steps = 6 + 2 * len(leg.pool.ticks) + 2 * abs(moved) // (256 * leg.pool.tick_spacing)
-        paid = Fraction(leg.amount_out + 1, leg.amount_in) + prices[leg.token_in] / prices[leg.token_out]
-        lost += steps * (1 + paid) * prices[leg.token_out]
+        fetched = Fraction(leg.amount_out + 1, leg.amount_in) * worth[leg.token_out]
+        worth[leg.token_in] = max(worth.get(leg.token_in, Fraction(0)), fetched)
+        lost += steps * (worth[leg.token_out] + worth[leg.token_in])
     return lost
 
 
