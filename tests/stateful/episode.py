@@ -214,6 +214,7 @@ class Episode(Doors):
             paused_until=paused_until,
             supply=number(to, VIEWS["totalSupply"]),
             pending=number(to, VIEWS["pending_fee_shares"]),
+            melting=number(to, VIEWS["melting"]),
             sequence=number(to, VIEWS["flow_sequence"]),
             fee_bps=number(to, VIEWS["fee_bps"]),
             fee_recipient=f"0x{number(to, VIEWS['fee_recipient']):040x}",
@@ -239,6 +240,7 @@ class Episode(Doors):
             now=self.world.now,
             supply=number(to, VIEWS["totalSupply"]),
             pending=number(to, VIEWS["pending_fee_shares"]),
+            melting=number(to, VIEWS["melting"]),
         )
 
     def _compare(self, vault: model.Vault, seen: Seen) -> None:
@@ -246,6 +248,7 @@ class Episode(Doors):
         supply, pending = vault.accrued()
         same("supply", seen.supply, supply)
         same("pending fee", seen.pending, pending)
+        same("melting fees", seen.melting, vault.still_melting()[0])
         same("flow sequence", seen.sequence, vault.sequence)
         same("fee", (seen.fee_bps, seen.fee_recipient), (vault.fee_bps, vault.fee_recipient))
         same("head", seen.head, vault.head)
@@ -272,6 +275,7 @@ class Episode(Doors):
         def ask(data: bytes) -> bytes:
             return self.chain.evm.call(STRANGER, vault.address, data)
 
+        same("melting", ask(VIEWS["melting"]), encode(*vault.still_melting()))
         same("session", ask(VIEWS["session"]), encode(astuple_session(vault.session)))
         same("rules", ask(VIEWS["rules"]), encode(astuple_rules(vault.rules)))
         same("assets", ask(VIEWS["assets"]), encode([a.token for a in vault.assets]))
@@ -300,9 +304,7 @@ class Episode(Doors):
                 flow = vault.flows.get(teller.address)
                 same("flow room", self._room(teller), flow.room(vault.now) if flow else (0, 0))
                 fees = self.chain.evm.call(STRANGER, teller.address, selector("fees()"))
-                same("teller's fees", fees, encode(teller.floor, teller.surcharge, teller.burn_seconds))
-                locked = self.chain.evm.call(STRANGER, teller.address, selector("locked_fees()"))
-                same("teller's locked fees", locked, encode(*teller.remaining()))
+                same("teller's fees", fees, encode(teller.floor, teller.surcharge, teller.melt_seconds))
         pending = word(
             self.chain.number(self.chain.timelock, selector("pending_admin(address)") + word(vault.address))
         )
@@ -368,7 +370,6 @@ class Episode(Doors):
     def _run(self, rng: random.Random, act: Act, before: Seen) -> None:
         """The same call of both: first what must hold on the chain, then what must agree."""
         vault, reason, answer = act.vault, None, None
-        priced = self._priced(act, before) if act.teller else None
         allowed = {
             account: self.chain.number(vault.address, ALLOWANCE + encode(account, act.sender))
             for account in act.parties - {act.sender}
@@ -394,7 +395,7 @@ class Episode(Doors):
         for account, allowance in allowed.items():
             fell = before.shares.get(account, 0) - after.shares.get(account, 0)
             hold("I2", fell <= allowance, f"{account} lost {fell} shares without its leave")
-        self._check(act, before, after, market, found is None, priced)
+        self._check(act, before, after, market, found is None)
         entries = [(topics, data) for emitter, topics, data in logs if emitter == vault.address]
         self.heads[vault.address] = head_after(self.heads[vault.address], entries)
         hold("I7", self.heads[vault.address] == after.head, "the head from the events is not the vault's")
@@ -410,24 +411,15 @@ class Episode(Doors):
             units = {t: token.balances[account] for t, token in self.world.tokens.items()}
             same(f"tokens of {account}", market.owned[account], units)
 
-    def _priced(self, act: Act, before: Seen) -> Priced:
-        """The fees that are due, from the teller's own view; the dust: a few wei of USD and of shares."""
-        locked = self.chain.number(act.teller, selector("locked_fees()"))
-        basket = self.market.basket(before)
-        dust = 10**24 * 40 + 4 * (basket // before.supply + 1)
-        return Priced(act.teller, before.shares[act.teller] - locked, 0, dust)
-
-    def _paid(self, priced: Priced, before: Seen, after: Seen) -> Priced:
-        """With the fee on what has moved."""
-        asset = self.world.tellers[priced.teller].asset
-        floor = self.chain.number(priced.teller, selector("fees()"))
+    def _priced(self, act: Act, before: Seen, after: Seen) -> Priced:
+        """The fee on what has moved, by the teller's own view; the dust: a few wei of USD and of shares."""
+        asset, basket = self.world.tellers[act.teller].asset, self.market.basket(before)
+        floor = self.chain.number(act.teller, selector("fees()"))
         moved = abs(after.held[asset] - before.held[asset]) * self.market.value[asset]
-        times = 1 + moved // max(self.market.basket(before), 1)
-        return replace(priced, fee=moved * floor // 10_000, dust=priced.dust * times)
+        dust = 10**24 * 40 + 4 * (basket // before.supply + 1)
+        return Priced(moved * floor // 10_000, dust * (1 + moved // max(basket, 1)))
 
-    def _check(
-        self, act: Act, before: Seen, after: Seen, market: Market, done: bool, priced: Priced | None
-    ) -> None:
+    def _check(self, act: Act, before: Seen, after: Seen, market: Market, done: bool) -> None:
         delays = self.delays[act.vault.address]
         check_sums(after)
         if done and act.queues:
@@ -447,9 +439,9 @@ class Episode(Doors):
                 self.seen[act.vault.address] = after
                 self._begin_epoch()  # an asset came or went: not a flow
             return
-        untouched = [a for a in self.accounts if a not in {*act.parties, act.teller}]
+        untouched = [a for a in self.accounts if a not in act.parties]
+        priced = self._priced(act, before, after) if act.teller else None
         if priced:
-            priced = self._paid(priced, before, after)
             for account in untouched:
                 hold("I2", before.shares[account] == after.shares[account], f"shares of {account} changed")
         else:

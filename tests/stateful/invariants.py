@@ -83,6 +83,7 @@ class Seen:
     paused_until: int
     supply: int
     pending: int
+    melting: int  # fee shares of nobody
     sequence: int
     fee_bps: int
     fee_recipient: str
@@ -183,11 +184,9 @@ def wealth(seen: Seen, market: Market, basket: int, account: str) -> int:
 
 @dataclass(frozen=True)
 class Priced:
-    """What a flow through a teller may and must do, in atoms."""
+    """What a flow through a teller must do, in atoms."""
 
-    teller: str
-    due: int  # shares: fees of the past that the flow burns, for everybody
-    fee: int  # the least that the flow must cost those who make it
+    fee: int  # the least that it must cost those who make it
     dust: int  # how far values that are rounded may be off
 
 
@@ -201,26 +200,24 @@ def check_flow(
 ) -> dict[str, int]:
     """I2: a flow at unmoved prices does not enrich those who make it, nor cost anybody else.
 
-    Through a teller it costs those who make it the fee. The teller's own shares are fees that become everybody's.
+    Through a teller it costs those who make it the fee, which is nobody's until it has melted.
     Returns what each account was given by others, in atoms with FIXED bits after the point, rounded up.
     """
-    teller, due, fee, dust = (priced.teller, priced.due, priced.fee, priced.dust) if priced else ("", 0, 0, 0)
+    fee, dust = (priced.fee, priced.dust) if priced else (0, 0)
     joint0 = joint1 = 0
     gifts = {}
-    d, d0, d1 = before.supply, before.supply - due, after.supply
+    d0, d1 = before.supply, after.supply
     basket0, basket1 = market0.basket(before), market1.basket(after)
     for account in before.shares:
-        n, n1 = wealth(before, market0, basket0, account), wealth(after, market1, basket1, account)
-        if account == teller:
-            gifts[account] = (n1 << FIXED) // d1 + 1
-            continue
-        n0 = n - market0.worth[account] * due  # over d0: with the fees that are due burnt
+        n0, n1 = wealth(before, market0, basket0, account), wealth(after, market1, basket1, account)
         if account in parties:
             joint0, joint1 = joint0 + n0, joint1 + n1
         else:
             hold("I2", n1 * d0 + dust * d0 * d1 >= n0 * d1, f"a flow of {sorted(parties)} cost {account}")
-        given = n1 * d - n * d1 if parties != {account} else max(n0 * d - n * d0, 0) * d1 // d0
-        gifts[account] = max(-(-(given << FIXED) // (d * d1)), 0) + (dust << FIXED)
+        if parties != {account}:
+            gifts[account] = max(-(-(n1 << FIXED) // d1) - (n0 << FIXED) // d0, 0)
+        if dust:
+            gifts[account] = gifts.get(account, 0) + (dust << FIXED)
     gained = joint1 * d0 - joint0 * d1 + (fee - dust) * d0 * d1
     hold("I2", gained <= 0, f"{sorted(parties)} gained by a flow, or paid too low a fee")
     return gifts
@@ -387,20 +384,31 @@ def check_rebalance(before: Seen, after: Seen, market: Market) -> None:
 
 
 def check_sums(seen: Seen) -> None:
-    total = sum(seen.shares.values()) + seen.pending
-    hold("I6", total == seen.supply, f"balances and pending fee {total}, supply {seen.supply}")
+    total = sum(seen.shares.values()) + seen.pending + seen.melting
+    hold("I6", total == seen.supply, f"balances, pending and melting fees {total}, supply {seen.supply}")
     hold("I6", seen.fee_bps <= 300, f"fee {seen.fee_bps} bps")
     for units in seen.balances:
-        claims = sum(units * s // seen.supply for s in (*seen.shares.values(), seen.pending) if s)
+        claims = sum(
+            units * s // seen.supply for s in (*seen.shares.values(), seen.pending, seen.melting) if s
+        )
         hold("I6", claims <= units, f"claims of {claims} on {units} units")
 
 
 def check_fee(earlier: Seen, now: Seen) -> None:
     """I6: while nothing but time passes, only the fee changes, within its cap."""
-    fee = now.supply - earlier.supply
+    fee, melted = now.pending - earlier.pending, earlier.melting - now.melting
     days = now.now // DAY - earlier.now // DAY
-    hold("I6", fee == now.pending - earlier.pending, "supply grew by something else than the fee")
-    hold("I6", 0 <= fee * 3_650_000 <= earlier.supply * 300 * days, f"fee of {fee} in {days} days")
+    hold(
+        "I6",
+        melted >= 0 and now.supply - earlier.supply == fee - melted,
+        "supply changed by more than the fees",
+    )
+    # a fee that nobody has written down yet follows the supply: it falls by a little of what melts
+    hold(
+        "I6",
+        -melted <= fee and fee * 3_650_000 <= earlier.supply * 300 * days,
+        f"fee of {fee} in {days} days",
+    )
     hold(
         "I6", now.shares == earlier.shares and now.sequence == earlier.sequence, "shares moved by themselves"
     )

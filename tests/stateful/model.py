@@ -256,7 +256,7 @@ class Vault:
     fee_bps: int
     fee_recipient: str
     head: bytes
-    supply: int
+    supply: int  # as stored: what has melted since is still in it
     balance: defaultdict[str, int]
     session: Session = field(default_factory=Session)
     day: int = 0  # of the last accrual
@@ -269,6 +269,7 @@ class Vault:
     aside: int = -1  # as stored: -1 before the first quarantine
     aside_until: int = 0
     flows: dict[str, Flow] = field(default_factory=dict)
+    melting: tuple[int, int, int] = (0, 0, 0)  # fee shares of nobody, since when, seconds until none are left
     pending_admin: str = ZERO
 
     # Reading
@@ -293,15 +294,31 @@ class Vault:
         """Token units of each asset."""
         return [self.world.tokens[a.token].balances[self.address] for a in self.assets]
 
+    def melted(self) -> int:
+        """Fee shares that the stored supply still counts and that are no more."""
+        shares, since, left = self.melting
+        elapsed = self.now - since
+        return shares if elapsed >= left else shares * elapsed // left
+
+    def still_melting(self) -> tuple[int, int]:
+        """Fee shares that are left, and the seconds until none are."""
+        shares, since, left = self.melting
+        return shares - self.melted(), max(since + left - self.now, 0)
+
     def accrued(self) -> tuple[int, int]:
         """Supply and pending fee now."""
         days = self.now // DAY - self.day
+        supply = self.supply - self.melted()
         fee = min(
-            self.supply * self.fee_bps * days // (365 * MAX_BPS),
+            supply * self.fee_bps * days // (365 * MAX_BPS),
             MAX_SUPPLY - self.supply,
             MAX_PENDING - self.pending,
         )
-        return self.supply + fee, self.pending + fee
+        return supply + fee, self.pending + fee
+
+    def _room(self) -> int:
+        """Shares that may still be minted."""
+        return MAX_SUPPLY - self.accrued()[0] - self.melted()
 
     def loss_used(self) -> int:
         level, since = self.loss
@@ -363,8 +380,17 @@ class Vault:
     # Shares
 
     def _accrue(self) -> None:
-        self.supply, self.pending = self.accrued()
+        supply, self.pending = self.accrued()
+        self.supply = supply + self.melted()
         self.day = self.now // DAY
+
+    def _melt(self, fee: int, seconds: int) -> None:
+        """Add a fee in shares of nobody. The fee is accrued."""
+        rest, left = self.still_melting()
+        self.supply += fee - self.melted()
+        if rest + fee:
+            left = (rest * left + fee * seconds) // (rest + fee)
+        self.melting = (rest + fee, self.now, left)
 
     def _moved(self, sender: str, receiver: str, amount: int) -> None:
         self.world.emit(self.address, TRANSFER, (sender, receiver), word(amount))
@@ -435,7 +461,7 @@ class Vault:
             check(needed == 0 or (allowed and token.balances[sender] >= needed), "")
             amounts.append(needed)
         self._check_receiver(receiver)
-        check(amount <= MAX_SUPPLY - supply, "supply above cap")
+        check(amount <= self._room(), "supply above cap")
         for i, needed in enumerate(amounts):
             self.token(i).balances[sender] -= needed
             self.token(i).balances[self.address] += needed
@@ -490,33 +516,29 @@ class Vault:
     def _points(self, amount: int) -> int:
         return -(-amount * WAD // self.accrued()[0])
 
-    def _retain(self, teller: str, retained: int) -> None:
-        held = self.balance[teller]
-        if retained < held:
-            self._burn(teller, held - retained)
-        elif retained > held:
-            check(retained - held <= MAX_SUPPLY - self.supply, "supply above cap")
-            self._mint(teller, retained - held)
-
-    def issue(self, teller: str, receiver: str, amount: int, retained: int, asset: str, paid: int) -> None:
+    def issue(
+        self, teller: str, receiver: str, amount: int, fee: int, seconds: int, asset: str, paid: int
+    ) -> None:
         """What a teller asks for; its tokens are here already."""
         self.check_priced(teller)
-        rise = max(retained - self.balance[teller], 0)
-        flow = self.flows[teller].charged(self.now, self._points(amount + rise))
+        flow = self.flows[teller].charged(self.now, self._points(amount + fee))
         self._check_receiver(receiver)
-        supply = self.accrued()[0]
-        check(amount <= MAX_SUPPLY - supply, "supply above cap")
-        check(amount + rise <= MAX_SUPPLY - supply, "supply above cap")
+        if fee or self.melting[0]:
+            room = MAX_SUPPLY - self.accrued()[0] - fee
+            check(room >= 0, "")
+        else:
+            room = self._room()
+        check(amount <= room, "supply above cap")
         self.flows[teller] = flow
         self._accrue()
         self.sequence += 1
+        self._melt(fee, seconds)
         self._mint(receiver, amount)
-        self._retain(teller, retained)
         self.world.emit(
             self.address,
             "Issued(address,address,uint256,uint256,address,uint256,uint256)",
             (teller, receiver),
-            encode(amount, retained, asset, paid, self.sequence),
+            encode(amount, fee, asset, paid, self.sequence),
         )
 
     def release(
@@ -525,14 +547,15 @@ class Vault:
         operator: str,
         owner: str,
         amount: int,
-        retained: int,
+        fee: int,
+        seconds: int,
         asset: str,
         paid: int,
         receiver: str,
     ) -> None:
         self._check_receiver(receiver)
         self.check_priced(teller)
-        check(retained <= self.balance[teller] + amount, "retained above shares")
+        check(fee <= amount, "fee above shares")
         if operator != owner:
             self._check_allowance(owner, operator, amount)
         flow = self.flows[teller].charged(self.now, -self._points(amount))
@@ -544,15 +567,15 @@ class Vault:
         self.flows[teller] = flow
         self._accrue()
         self.sequence += 1
+        self._melt(fee, seconds)
         self._burn(owner, amount)
-        self._retain(teller, retained)
         token.balances[self.address] -= paid
         token.balances[receiver] += paid
         self.world.emit(
             self.address,
             "Released(address,address,address,uint256,uint256,address,uint256,uint256)",
             (teller, owner, receiver),
-            encode(amount, retained, asset, paid, self.sequence),
+            encode(amount, fee, asset, paid, self.sequence),
         )
 
     # Trades
@@ -712,7 +735,7 @@ class Appraisal:
     """The vault as a teller prices it."""
 
     nav: int
-    supply: int  # without the fee shares that are due to be burnt
+    supply: int
     held: int
     target: int
     price: int
@@ -742,19 +765,7 @@ class Teller:
     asset: str
     floor: int  # bps
     surcharge: int  # bps
-    burn_seconds: int
-    locked: int = 0
-    since: int = 0
-    left: int = 0
-
-    def remaining(self) -> tuple[int, int]:
-        elapsed = self.vault.now - self.since
-        if elapsed >= self.left:
-            return 0, 0
-        return ceil_div(self.locked * (self.left - elapsed), self.left), self.left - elapsed
-
-    def due(self) -> int:
-        return self.locked - self.remaining()[0]
+    melt_seconds: int
 
     def _appraise(self, brought: int = 0) -> Appraisal:
         """As before `brought` came, which is in the vault already."""
@@ -764,7 +775,7 @@ class Teller:
         price, asset = vault.judged().prices[index], vault.assets[index]
         before = (vault.token(index).balances[vault.address] - brought) * price // asset.scale
         check(nav - held + before > 0, "no value")
-        supply = vault.accrued()[0] - self.due()
+        supply = vault.accrued()[0]
         return Appraisal(nav - held + before, supply, before, asset.target_bps * BPS, price, asset.scale)
 
     def _fee(self, amount: int, gap: int) -> int:
@@ -792,16 +803,6 @@ class Teller:
         if leaving > gap:
             leaving = (worth + self.surcharge * gap) // (rate + self.surcharge)
         return leaving * a.scale // a.price
-
-    def _book(self, fee: int) -> tuple[int, int]:
-        """Locked shares and the seconds until they are burnt, with a new fee."""
-        locked, left = self.remaining()
-        if fee:
-            left = (locked * left + fee * self.burn_seconds) // (locked + fee)
-        return locked + fee, left
-
-    def _write(self, locked: int, left: int) -> None:
-        self.locked, self.since, self.left = locked, self.vault.now, left
 
     @contextmanager
     def _brought(self, sender: str, assets: int) -> Iterator[None]:
@@ -837,9 +838,7 @@ class Teller:
 
     def _issue(self, sender: str, receiver: str, assets: int, shares: int, fee: int) -> None:
         check(receiver != self.address, "receiver not allowed")
-        locked, left = self._book(fee)
-        self.vault.issue(self.address, receiver, shares, locked, self.asset, assets)
-        self._write(locked, left)
+        self.vault.issue(self.address, receiver, shares, fee, self.melt_seconds, self.asset, assets)
         signature = "Deposit(address,address,uint256,uint256)"
         self.vault.world.emit(self.address, signature, (sender, receiver), encode(assets, shares))
 
@@ -864,19 +863,11 @@ class Teller:
         leaving = ceil_div(assets * a.price, a.scale)
         fee = self._fee(leaving, a.gap_out()) * a.supply // a.nav
         check(0 <= shares - fee <= a.supply, "")
-        locked, left = self._book(fee)
-        self.vault.release(self.address, sender, owner, shares, locked, self.asset, assets, receiver)
-        self._write(locked, left)
+        self.vault.release(
+            self.address, sender, owner, shares, fee, self.melt_seconds, self.asset, assets, receiver
+        )
         signature = "Withdraw(address,address,address,uint256,uint256)"
         self.vault.world.emit(self.address, signature, (sender, receiver, owner), encode(assets, shares))
-
-    def burn_fees(self, sender: str) -> int:
-        burnt = self.due()
-        check(burnt > 0, "nothing to burn")
-        locked, left = self.remaining()
-        self.vault.issue(self.address, sender, 0, locked, self.asset, 0)
-        self._write(locked, left)
-        return burnt
 
     def check_fees(self, floor: int, surcharge: int) -> None:
         check(floor <= 2_000 and floor + surcharge <= 2_000, "fees above cap")
@@ -1148,7 +1139,7 @@ class Timelock:
         self._check_delayed(sender)
         check(3_600 <= burn_seconds <= 30 * DAY, "burn time out of range")
         address = self.world.next_teller()
-        teller = Teller(address, vault, asset, floor, surcharge, burn_seconds, 0, self.world.now)
+        teller = Teller(address, vault, asset, floor, surcharge, burn_seconds)
         teller.check_fees(floor, surcharge)
         vault.appraise(asset)
         self._set_teller(vault, teller, floor, surcharge, capacity, refill, arbitrageable)
