@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from offchain.errors import PayloadError
+from offchain.planner.pools import V2Pool, same, zero_for_one
+
+if TYPE_CHECKING:  # the router needs a compiler, the payload does not
+    from offchain.planner.route import Route
 
 MAX_PAYLOAD = 8_192  # bytes, the executor's bound
 CALL, SWAP_V2, SWAP_V3, SWEEP = 0, 1, 2, 3
@@ -62,6 +67,34 @@ def encode(legs: tuple[Leg, ...] | list[Leg]) -> bytes:
     if len(packed) > MAX_PAYLOAD:
         raise PayloadError(f"payload of {len(packed)} bytes is above the executor's {MAX_PAYLOAD}")
     return packed
+
+
+def from_route(
+    route: Route, tolerance_bps: int, *, to_caller: bool = True, whole: bool = True
+) -> tuple[SwapV2 | SwapV3, ...]:
+    """The route as legs, in its order: the executor must hold `route.amount_in` of token_in, which may be split.
+
+    Each leg reverts when it pays a unit less than its prediction less the tolerance. `whole`: the last leg that sells
+    an intermediate token sells all that the executor holds of it, so that nothing stays behind; leave it off where
+    other legs need that token too. `to_caller`: what the route pays goes to the caller, else it stays for later legs.
+    """
+    if not 0 <= tolerance_bps <= 10_000:
+        raise PayloadError(f"tolerance_bps: {tolerance_bps} is not between 0 and 10000")
+    sold = [leg.token_in.lower() for leg in route.legs]
+    paid = {leg.token_out.lower() for leg in route.legs}
+    legs: list[SwapV2 | SwapV3] = []
+    for place, leg in enumerate(route.legs):
+        token = leg.token_in.lower()
+        min_out = leg.amount_out * (10_000 - tolerance_bps) // 10_000
+        last = whole and token in paid and token not in sold[place + 1 :]
+        out = to_caller and not any(same(leg.token_out, other.token_in) for other in route.legs)
+        swap = (leg.pool.address, leg.token_in, leg.amount_in, min_out)
+        down = zero_for_one(leg.pool, leg.token_in)
+        if isinstance(leg.pool, V2Pool):
+            legs.append(SwapV2(*swap, leg.pool.fee_bps, down, out, last))
+        else:
+            legs.append(SwapV3(*swap, down, out, last))
+    return tuple(legs)
 
 
 def decode(payload: bytes) -> tuple[Leg, ...]:
