@@ -10,6 +10,7 @@
         Nothing here moves a token, and nothing stops `redeem_in_kind`.
 @custom:kill No owner and no switch. Without its admin a vault keeps its rules for ever.
 """
+from ethereum.ercs import IERC20
 from interfaces import IPriceOracle
 from interfaces import IRuleBook
 from interfaces import ITeller
@@ -65,6 +66,7 @@ event TellerSet:
 
 
 MAX_ASSETS: constant(uint256) = 16
+MAX_BALANCE: constant(uint256) = 2**128 - 1  # what Vault.vy pays out of
 BPS: constant(uint256) = 10**14  # one basis point as a WAD
 MAX_BPS: constant(uint256) = 10**4  # 100 %
 DAY: constant(uint256) = 86400
@@ -284,6 +286,7 @@ def add_asset(vault: address, asset: IVault.Asset):
     settings: IVault.Settings = staticcall IVault(vault).settings()
     assert len(settings.words) < MAX_ASSETS, "too many assets"
     settings.words.append(staticcall IRuleBook(rule_book).pack_asset(asset))
+    assert staticcall IERC20(asset.token).balanceOf(vault) <= MAX_BALANCE, "balance too large"
     self._check_settings(settings)
     self._check_prices(settings)
     extcall IVault(vault).configure("add_asset", abi_encode(asset), settings)
@@ -565,6 +568,17 @@ def _set_teller(
     refill_bps_per_day: uint256,
     arbitrageable: bool,
 ):
+    if capacity_bps > 0:
+        self._check_fees(vault, asset, floor_bps, surcharge_bps, arbitrageable)
+    extcall IVault(vault).set_teller(teller, capacity_bps, refill_bps_per_day)
+    log TellerSet(
+        teller=teller, floor_bps=floor_bps, surcharge_bps=surcharge_bps, arbitrageable=arbitrageable
+    )
+
+
+@internal
+@view
+def _check_fees(vault: address, asset: address, floor_bps: uint256, surcharge_bps: uint256, arbitrageable: bool):
     settings: IVault.Settings = staticcall IVault(vault).settings()
     index: uint256 = self._index(settings.words, asset)
     error: uint256 = portfolio._price_error(settings.words[index])
@@ -574,7 +588,3 @@ def _set_teller(
     slippage: uint256 = packing._unpack_rules(settings.rules).max_slippage_bps
     assert arbitrageable or floor_bps >= error + worst, "floor below price errors"
     assert arbitrageable or surcharge_bps >= slippage, "surcharge below slippage"
-    extcall IVault(vault).set_teller(teller, capacity_bps, refill_bps_per_day)
-    log TellerSet(
-        teller=teller, floor_bps=floor_bps, surcharge_bps=surcharge_bps, arbitrageable=arbitrageable
-    )

@@ -631,7 +631,9 @@ def set_teller(teller: address, capacity_bps: uint256, refill_bps_per_day: uint2
     @notice Let `teller` issue and release within a net flow in bps of the supply; a capacity of 0 ends its right.
     """
     self._check_timelock()
-    self._flows[teller] = flow._limit(capacity_bps, refill_bps_per_day) if capacity_bps > 0 else 0
+    self._flows[teller] = (
+        flow._limit(self._flows[teller], capacity_bps, refill_bps_per_day) if capacity_bps > 0 else 0
+    )
     self._record("set_teller", abi_encode(teller, capacity_bps, refill_bps_per_day))
 
 

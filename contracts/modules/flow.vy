@@ -15,9 +15,12 @@ ZERO: constant(int256) = 2**127  # what a level of 0 is stored as
 
 @internal
 @view
-def _limit(capacity_bps: uint256, refill_bps_per_day: uint256) -> uint256:
+def _limit(word: uint256, capacity_bps: uint256, refill_bps_per_day: uint256) -> uint256:
+    """
+    @return The word under a new limit: its level stays.
+    """
     assert capacity_bps <= 10**4 and refill_bps_per_day <= 10**4, "flow limit above 100%"
-    return self._pack(capacity_bps | (refill_bps_per_day << 16), 0)
+    return self._pack(capacity_bps | (refill_bps_per_day << 16), self._level(word) if word > 0 else 0)
 
 
 @internal

@@ -124,3 +124,26 @@ def test_of_a_17th_reverts() -> None:
     desk.delayed("add_asset", asset(priced(desk).address, 0))
     assert len(desk.basket()) == 16
     refuses(desk, asset(priced(desk).address, 0), "too many assets")
+
+
+@pytest.mark.parametrize(
+    ("balance", "reason"),
+    [(2**128 - 1, ""), (2**128, "balance too large"), (2**256 - 1, "balance too large")],
+)
+def test_of_a_balance_that_could_overflow_reverts(
+    desk: Desk, token: Contract, balance: int, reason: str
+) -> None:
+    token.call("set_balance", desk.vault.address, balance)
+    if reason:
+        with reverts(reason):
+            desk.delayed("add_asset", asset(token.address, 0))
+    else:
+        desk.delayed("add_asset", asset(token.address, 0))
+
+
+def test_of_a_token_that_does_not_tell_its_balance_reverts(desk: Desk) -> None:
+    token = desk.deploy("WeirdToken", 18, 4096)  # its balanceOf reverts
+    feed = desk.deploy("TestFeed", 18, "USD", WAD)
+    desk.oracle.call("set_feed", token.address, feed.address, HEARTBEAT, 1, 2**128 - 1)
+    with reverts("no balance"):
+        desk.delayed("add_asset", asset(token.address, 0))

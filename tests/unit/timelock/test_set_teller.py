@@ -2,7 +2,7 @@ import pytest
 
 from tests.support.evm import Contract
 from tests.support.venue import call_data
-from tests.support.world import DAY, OWNER, STRANGER, WAD, reverts
+from tests.support.world import DAY, OWNER, STRANGER, WAD, asset, reverts
 from tests.unit.timelock.support import BPS, Desk
 
 
@@ -86,3 +86,29 @@ def test_of_another_vaults_teller_reverts(desk: Desk, teller: Contract) -> None:
     refuses(desk, (teller.address, 50, 120, 500, 100, False), "not a teller")
     assert desk.vault.call("flow_room", teller.address) == (0, 0)
     assert first.call("flow_room", teller.address) == (500 * BPS, 500 * BPS)
+
+
+def test_keeps_the_net_flow(desk: Desk, teller: Contract) -> None:
+    """Else each change of the fees would open the whole capacity again."""
+    desk.delayed("set_teller", teller.address, 50, 120, 500, 0, False)
+    supply = desk.vault.call("totalSupply")
+    flow = call_data(desk.vault, "issue", STRANGER, supply // 100, 0, 0, desk.tokens[0].address, 0)
+    teller.call("forward", flow)
+    assert desk.vault.call("flow_room", teller.address) == (400 * BPS, 600 * BPS)
+    desk.delayed("set_teller", teller.address, 60, 130, 300, 0, False)
+    assert desk.vault.call("flow_room", teller.address) == (200 * BPS, 400 * BPS)
+
+
+def test_ends_the_right_of_one_whose_asset_has_gone(desk: Desk) -> None:
+    token, feed = desk.deploy("ScriptedToken", 6), desk.deploy("TestFeed", 18, "USD", WAD)
+    desk.feeds.append(feed)
+    desk.prices.append(WAD)
+    desk.oracle.call("set_feed", token.address, feed.address, 30 * DAY, 1, 2**128 - 1)
+    desk.delayed("add_asset", asset(token.address, 0))
+    desk.delayed("add_teller", token.address, 50, 120, DAY, 500, 100, False)
+    (event,) = desk.evm.events("TellerAdded")
+    teller = event.fields["teller"]
+    desk.delayed("remove_asset", token.address)
+    refuses(desk, (teller, 50, 120, 500, 100, False), "not an asset")
+    desk.delayed("set_teller", teller, 0, 0, 0, 0, False)
+    assert desk.vault.call("flow_room", teller) == (0, 0)
