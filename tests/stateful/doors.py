@@ -681,4 +681,4 @@ DOORS = [
     Doors.open_session, Doors.rebalance, Doors.at_once, Doors.queue, Doors.execute, Doors.cancel,
     Doors.too_early, Doors.trespass, Doors.teller, Doors.fill,
 ]  # fmt: skip
-WEIGHTS = [13, 13, 4, 3, 4, 3, 4, 24, 10, 7, 9, 1, 1, 1, 12, 8]
+WEIGHTS = [13, 13, 4, 3, 4, 3, 4, 24, 10, 7, 9, 1, 3, 2, 12, 8]

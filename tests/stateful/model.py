@@ -1075,6 +1075,7 @@ class Timelock:
         assert token is not None
         joined = replace(given, decimals=token.decimals)
         check_asset(joined)
+        check(token.balances[vault.address] <= MAX_BALANCE, "balance too large")
         assets = [*vault.assets, joined]
         self._check_settings(vault, assets)
         self._check_prices(vault, assets, vault.oracle)
@@ -1175,16 +1176,18 @@ class Timelock:
         refill: int,
         arbitrageable: bool,
     ) -> None:
-        index = self._index(vault, teller.asset)
-        errors = [a.price_error_bps for a in vault.assets]
-        check(arbitrageable or floor >= errors[index] + max(errors), "floor below price errors")
-        check(arbitrageable or surcharge >= vault.rules.max_slippage_bps, "surcharge below slippage")
+        if capacity:
+            index = self._index(vault, teller.asset)
+            errors = [a.price_error_bps for a in vault.assets]
+            check(arbitrageable or floor >= errors[index] + max(errors), "floor below price errors")
+            check(arbitrageable or surcharge >= vault.rules.max_slippage_bps, "surcharge below slippage")
         check(not capacity or (capacity <= MAX_BPS and refill <= MAX_BPS), "flow limit above 100%")
         self.world.emit(teller.address, "FeesSet(uint256,uint256)", (), encode(floor, surcharge))
         teller.floor, teller.surcharge = floor, surcharge
-        vault.flows.pop(teller.address, None)
+        before = vault.flows.pop(teller.address, None)
         if capacity:
-            vault.flows[teller.address] = Flow(capacity, refill, vault.now)
+            level = before.level_at(vault.now) if before else 0
+            vault.flows[teller.address] = Flow(capacity, refill, vault.now, level)
         vault.record("set_teller", encode(teller.address, capacity, refill))
         self.world.emit(
             self.world.timelock,
