@@ -399,8 +399,8 @@ def _prices_one_sided(
 @_compiled
 def _worth(x: Vector, miss: Vector, slope: Vector, c: Vector) -> float:
     """The objective, not below what is measurable."""
-    objective = 0.5 * ((miss + x) @ slope) + c @ np.abs(x)
-    return float(max(objective, FLOOR))
+    objective = 0.5 * float((miss + x) @ slope) + float(c @ np.abs(x))
+    return max(objective, FLOOR)
 
 
 @_compiled
@@ -437,10 +437,8 @@ def _descend(
         nu, lam, slope = _face(sigma, ridge, pull, c, low, high, reach, room, goal, states, capped)
         step, blocker, becomes = 1.0, -1, 0
         for i in range(n):
-            if abs(states[i]) != 1:
+            if abs(states[i]) != 1 or abs(goal[i] - x[i]) < 1e-15:  # rounding must not block a step
                 continue
-            if abs(goal[i] - x[i]) < 1e-16:  # rounding, or it would block a step of nothing
-                goal[i] = x[i]
             side = states[i]
             bound = high[i] if side > 0 else low[i]
             if goal[i] * side < 0 and x[i] / (x[i] - goal[i]) < step:
@@ -452,7 +450,8 @@ def _descend(
             for i in range(n):
                 after += goal[i] * states[i] if abs(states[i]) == 1 else abs(goal[i])
             if after > room and (room - before) < step * (after - before):
-                step, blocker = max((room - before) / (after - before), 0.0), n
+                step, blocker = (room - before) / (after - before), n
+        step = max(step, 0.0)
         moved = np.sum((goal - x) ** 2)
         if blocker < 0:
             x[:] = goal

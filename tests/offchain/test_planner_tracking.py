@@ -120,9 +120,11 @@ def test_equals_clarabel_inside_bounds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     lower, upper = problem.target * rng.uniform(0.7, 1, 12), problem.target * rng.uniform(1, 1.3, 12)
     problem = replace(problem, lower=lower, upper=upper, turnover=2.0)  # the weights held lie outside some
+    held = problem.weights
+    assert (held < lower).any() or (held > upper).any()
     found = solve(problem)
     assert_optimal(problem, found)
-    assert (found.states == AssetState.AT_LOWER).any() or (found.states == AssetState.AT_UPPER).any()
+    assert ((found.states == AssetState.AT_LOWER) <= (found.weights == lower)).all()
     assert abs(found.objective - clarabel(problem)) <= 1e-6 * found.objective
 
 
