@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
-from numba import njit  # type: ignore[import-untyped]
+from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -36,6 +36,7 @@ Flags = NDArray[np.bool_]
 F = TypeVar("F", bound=Callable[..., Any])
 
 ROUNDS, NEWTON = 200, 8  # of `clear`, which needs a handful; after so many every other one bisects
+GOLDEN, G = 48, (3 - 5**0.5) / 2  # steps and cut of golden-section searches
 EXACT = 1e-12  # relative: bounds closer than this are equal
 
 
@@ -146,7 +147,7 @@ def _place(net: Network, at: int, end: int) -> float:
         return np.inf
     event = net.order[at]
     size = len(net.a)
-    return net.lo[event] if event < size else net.hi[event - size]
+    return float(net.lo[event] if event < size else net.hi[event - size])
 
 
 @_compiled
@@ -256,6 +257,7 @@ def solve(net: Network, mask: Flags, amount: float) -> Flows:
         used = _series(net, mask, edge, amount, pieces, used)
         begins[edge + 1] = used
     edge_mu, into = np.zeros(edges), np.zeros(len(net.edge))
+    edge_mu[0] = np.inf
     if used == 0:
         return Flows(np.inf, edge_mu, into, 0.0, 0.0)
     mu = clear(pieces[0], pieces[1], pieces[2], used, amount)
@@ -397,6 +399,88 @@ def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
 
 
 @_compiled
+def _earned(net: Network, edge: int, mu: float, unit: float, earned: Floats) -> tuple[float, float]:
+    """Of an edge's pools, surplus less gas: the sum of what is positive, and the greatest. `earned`: scratch."""
+    segments = range(net.first[edge], net.first[edge + 1])
+    for s in segments:
+        earned[net.pool[s]] = -net.gas[net.pool[s]]
+    for s in segments:
+        at = min(mu, net.hi[s])
+        if at > net.lo[s]:
+            gain = 1 / net.lo[s] - 1 / at - (at - net.lo[s]) / (mu * mu)
+            earned[net.pool[s]] += unit * net.a[s] * max(gain, 0.0)
+    total, top = 0.0, -np.inf
+    for s in segments:
+        total += max(earned[net.pool[s]], 0.0)
+        top = max(top, earned[net.pool[s]])
+        earned[net.pool[s]] = -np.inf  # counted
+    return total, top
+
+
+@_compiled
+def _through(net: Network, edge: int, mu: float, mu2: float, earned: Floats) -> tuple[float, float]:
+    """What an intermediate token adds to the bound, and what it adds to be used at all (0 or less)."""
+    one, top1 = _earned(net, edge, mu / mu2, 1 / mu2**2, earned)
+    two, top2 = _earned(net, edge + 1, mu2, 1.0, earned)
+    return one + two, min(top1, 0.0) + min(top2, 0.0)
+
+
+@_compiled
+def _dual(net: Network, mu: float, amount: float, edge_mu: Floats, search: bool) -> float:
+    """The certificate's bound at λ = 1/μ². With `search`, `edge_mu` is set to the tokens' best prices."""
+    earned = np.empty(len(net.edge))
+    total, top = _earned(net, 0, mu, 1.0, earned)
+    must = min(top, 0.0)
+    edge_mu[0] = mu
+    for edge in range(1, len(edge_mu), 2):
+        begin1, begin2, end2 = net.first[edge], net.first[edge + 1], net.first[edge + 2]
+        if begin1 == begin2 or begin2 == end2:
+            continue
+        if search:
+            low, high = net.lo[begin2], max(mu / net.lo[begin1], net.lo[begin2])
+            for _ in range(GOLDEN):
+                left, right = low ** (1 - G) * high**G, low**G * high ** (1 - G)
+                one, two = _through(net, edge, mu, left, earned), _through(net, edge, mu, right, earned)
+                if one[0] + one[1] <= two[0] + two[1]:
+                    high = right
+                else:
+                    low = left
+            edge_mu[edge], edge_mu[edge + 1] = mu / low, low
+        adds, needs = _through(net, edge, mu, edge_mu[edge + 1], earned)
+        total += adds
+        must = max(must, needs)
+    return total + must + amount / mu**2
+
+
+@_compiled
+def tighten(net: Network, flows: Flows, amount: float) -> Floats:
+    """The μ of every edge at which the certificate's bound is least. The bound is convex in the prices."""
+    edge_mu = prices(net, flows)
+    if flows.mu == np.inf or net.gas.max() <= 0.0:
+        return edge_mu
+    least = _dual(net, flows.mu, amount, edge_mu, False)
+    if least <= _value(net, flows, amount) * (1 + EXACT):
+        return edge_mu
+    low, high = np.inf, 2 * flows.mu
+    for edge in range(0, len(edge_mu), 2):
+        if net.first[edge] < net.first[edge + 1]:
+            start = net.lo[net.first[edge]]
+            if edge > 0:
+                start *= net.lo[net.first[edge - 1]] if net.first[edge - 1] < net.first[edge] else np.inf
+            low = min(low, start)
+    trial = edge_mu.copy()
+    for _ in range(GOLDEN):
+        left, right = low ** (1 - G) * high**G, low**G * high ** (1 - G)
+        if _dual(net, left, amount, trial, True) <= _dual(net, right, amount, trial, True):
+            high = right
+        else:
+            low = left
+    if _dual(net, low, amount, trial, True) < least:
+        return trial
+    return edge_mu
+
+
+@_compiled
 def alone(net: Network, pool: int, amount: float) -> float:
     """What one pool pays for `amount`, -1 when it cannot take it. Pools round against the trader: never less."""
     left, paid = amount, 0.0
@@ -406,8 +490,8 @@ def alone(net: Network, pool: int, amount: float) -> float:
             paid += net.a[s] * (at - net.lo[s]) / (net.lo[s] * at)
             left -= net.a[s] * (net.hi[s] - net.lo[s])
             if left <= 0:
-                return paid
-    return paid if left <= 1e-9 * amount else -1.0
+                return float(paid)
+    return float(paid) if left <= 1e-9 * amount else -1.0
 
 
 @_compiled

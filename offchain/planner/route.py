@@ -14,8 +14,9 @@ optimiser: for prices p ≥ 0 of each token in units of token_out (Lagrange mult
 
     paid − gas  ≤  p_in · amount_in + Σ over pools max(0, sup_Δ (p_b · out(Δ) − p_a · Δ) − gas of the leg)
 
-for a pool that is sold token a and pays token b. Without gas the bound is tight. With gas legs are all or nothing, and
-what is left of the gap is at most what deciding on a leg or two is worth.
+for a pool that is sold token a and pays token b; where no pool on any way from token_in to token_out is worth its gas
+at these prices, the least loss of one way is taken off, since one must be used. Without gas the bound is tight but for
+rounding. With gas a leg is all or nothing, and a gap can remain: it is about what being undecided on a leg is worth.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ class _Market:
         unique = {pool.address.lower(): pool for pool in order.pools}.values()
         sides = [(pool, pool.token0.lower(), pool.token1.lower()) for pool in unique]
         edges = [
-            _Edge(pool, order.token_in, order.token_out, 0) for pool, *pair in sides if {*pair} == {start, end}
+            _Edge(pool, order.token_in, order.token_out, 0)
+            for pool, *pair in sides
+            if {*pair} == {start, end}
         ]
         if order.max_hops == 2:
             into, out = _neighbours(sides, start), _neighbours(sides, end)
@@ -199,13 +202,17 @@ def _network(order: Order, market: _Market) -> segments.Network:
     best_into: dict[int, float] = {}  # by edge: most that a first hop can pay a unit
     for place, edge in enumerate(market.edges):
         begun = len(a)
-        most = order.amount_in * (best_into.get(edge.number - 1, 0.0) if edge.number and edge.number % 2 == 0 else 1.0)
+        most = order.amount_in * (
+            best_into.get(edge.number - 1, 0.0) if edge.number and edge.number % 2 == 0 else 1.0
+        )
         try:
             _add_segments(edge.pool, edge.token_in, 2 * most, a, lo, hi)
         except (PoolError, ZeroDivisionError, OverflowError) as error:
             raise _UnusableError(place, str(error)) from error
         if len(a) == begun:
-            raise _UnusableError(place, f"pool {edge.pool.address} has no liquidity to sell {edge.token_in} into")
+            raise _UnusableError(
+                place, f"pool {edge.pool.address} has no liquidity to sell {edge.token_in} into"
+            )
         owner += [place] * (len(a) - begun)
         best_into[edge.number] = max(best_into.get(edge.number, 0.0), lo[begun] ** -2)
     gas = [_leg_gas(order, edge.pool) / WAD for edge in market.edges]
@@ -219,7 +226,9 @@ def _add_segments(
         room, keep = pool.capacity(token_in), 1 - pool.fee_bps / 10_000
         if room > 0:
             x, y = (
-                (pool.reserve0, pool.reserve1) if zero_for_one(pool, token_in) else (pool.reserve1, pool.reserve0)
+                (pool.reserve0, pool.reserve1)
+                if zero_for_one(pool, token_in)
+                else (pool.reserve1, pool.reserve0)
             )
             a.append(sqrt(x) * sqrt(y) / sqrt(keep))
             lo.append(sqrt(x / y / keep))
@@ -252,7 +261,7 @@ def _route(order: Order, market: _Market) -> Route:
     _, flows = segments.choose(net, float(amount), NODES)
     if np.count_nonzero(flows.into >= 0.5) > order.max_legs:
         flows = segments.solve(net, _widest(order, net, flows), float(amount))
-    shadow = _prices(order, market, segments.prices(net, flows))
+    shadow = _prices(order, market, segments.tighten(net, flows, float(amount)))
     if flows.taken == 0.0:
         return _certified(order, market, (), shadow, "no usable pool leads from token_in to token_out")
     split, single = _finish(market, net, flows.into, amount), _best_path(order, market, net, amount)
@@ -279,7 +288,8 @@ def _finish(
 ) -> tuple[RouteLeg, ...]:
     """The flows in integers."""
     wanted = {place: float(flow) for place, flow in enumerate(into) if flow > 0}
-    room = np.bincount(net.pool, net.a * (net.hi - net.lo), len(market.edges))
+    room = np.zeros(len(market.edges))
+    np.add.at(room, net.pool, net.a * (net.hi - net.lo))
     draft = _Draft(market, room, wanted, {})
     while draft.wanted:
         legs = draft.legs(amount)
@@ -372,8 +382,9 @@ def _paid(market: _Market, place: int, amount: int) -> int:
 def _best_path(order: Order, market: _Market, net: segments.Network, amount: int) -> tuple[RouteLeg, ...]:
     """The single pool, or two in a row, that pays most net of gas for all of the amount."""
     best: tuple[RouteLeg, ...] = ()
+    best_net = 0
     for bound, first, second in zip(*segments.paths(net, float(amount), WIDEST), strict=True):
-        if first < 0 or (best and bound + abs(bound) * 1e-12 + 1 < _net(order, best)):
+        if first < 0 or (best and bound + abs(bound) * 1e-12 + 1 < best_net):
             break  # pools round against the trader: the others pay less than their bounds
         legs: list[RouteLeg] = []
         arriving = amount
@@ -387,8 +398,9 @@ def _best_path(order: Order, market: _Market, net: segments.Network, amount: int
                     break
         except PoolError:
             continue
-        if arriving and (not best or _net(order, tuple(legs)) > _net(order, best)):
+        if arriving and (not best or _net(order, tuple(legs)) > best_net):
             best = tuple(legs)
+            best_net = _net(order, best)
     return best
 
 
@@ -400,6 +412,8 @@ def _taken(order: Order, legs: tuple[RouteLeg, ...]) -> int:
 
 
 def _gas(order: Order, legs: tuple[RouteLeg, ...]) -> int:
+    if order.gas_price == 0:
+        return 0
     return -(-sum(_leg_gas(order, leg.pool) for leg in legs) // WAD)
 
 
@@ -418,6 +432,7 @@ def _certified(
     gas = _gas(order, legs)
     paid = _net(order, legs) + gas
     bound = _bound(order, market, prices)
+    bound = bound if legs else max(bound, 0)  # to do nothing costs nothing
     gap = bound - (paid - gas)
     certificate = Certificate(prices, bound, gap, gap / bound if bound else 0.0)
     return Route(legs, _taken(order, legs), paid, gas, certificate, reason, market.skipped)
@@ -435,7 +450,7 @@ def _prices(order: Order, market: _Market, edge_mu: segments.Floats) -> tuple[tu
 
 
 def upper_bound(order: Order, prices: tuple[tuple[str, Fraction], ...]) -> int:
-    """What no split of the order can pay more than, net of gas, token_out units; for any prices that are not negative.
+    """No split that sells anything pays more than this net of gas, token_out units; for any prices, 0 or above.
 
     A token without a price counts as 0. Pools whose snapshot cannot be traded with count for nothing.
     """
@@ -448,15 +463,26 @@ def _bound(order: Order, market: _Market, prices: tuple[tuple[str, Fraction], ..
     of = {token.lower(): price for token, price in prices} | {order.token_out.lower(): Fraction(1)}
     worth = of.get(order.token_in.lower(), Fraction(0))
     total = _up(worth.numerator * order.amount_in << FINE, worth.denominator)
+    gains: dict[int, list[int]] = {}  # by edge, of each pool, times 2**FINE
+    ratios: dict[
+        int, tuple[Fraction, Fraction]
+    ] = {}  # by edge: the price it sells at, what a unit paid is worth
     for edge in market.edges:
-        sold, bought = (of.get(token.lower(), Fraction(0)) for token in (edge.token_in, edge.token_out))
-        if bought:
-            try:
-                earned = _conjugate(edge.pool, edge.token_in, sold / bought)
-            except (PoolError, ZeroDivisionError):
-                continue
-            gas = (_leg_gas(order, edge.pool) << FINE) // WAD
-            total += max(_up(earned * bought.numerator, bought.denominator) - gas, 0)
+        if edge.number not in ratios:
+            sold, bought = (of.get(token.lower(), Fraction(0)) for token in (edge.token_in, edge.token_out))
+            ratios[edge.number] = (sold / bought if bought else Fraction(0), bought)
+        price, unit = ratios[edge.number]
+        try:
+            earned = _conjugate(edge.pool, edge.token_in, price) if unit else 0
+        except (PoolError, ZeroDivisionError):
+            continue
+        gas = (_leg_gas(order, edge.pool) << FINE) // WAD if order.gas_price else 0
+        gains.setdefault(edge.number, []).append(_up(earned * unit.numerator, unit.denominator) - gas)
+    ways = [[n] if n == 0 else [n, n + 1] for n in gains if n == 0 or (n % 2 and n + 1 in gains)]
+    if not ways:
+        return 0
+    total += sum(max(gain, 0) for way in ways for n in way for gain in gains[n])
+    total += max(sum(min(max(gains[n]), 0) for n in way) for way in ways)  # at least one of them is used
     return _up(total, 1 << FINE)
 
 
@@ -472,7 +498,9 @@ def _conjugate(pool: Pool, token_in: str, price: Fraction) -> int:
         down = zero_for_one(pool, token_in)
         x, y = (pool.reserve0, pool.reserve1) if down else (pool.reserve1, pool.reserve0)
         zn, zd = rn * x * 10_000, rd * (10_000 - pool.fee_bps)
-        if x == 0 or zn >= y * zd:
+        if pool.capacity(token_in) == 0:
+            raise PoolError(f"pool {pool.address} has no liquidity")
+        if zn >= y * zd:
             return 0
         return (y << FINE) + _up(zn << FINE, zd) - 2 * isqrt((y * zn << 2 * FINE) // zd)
     return _conjugate_v3(pool, token_in, rn, rd)
@@ -480,6 +508,8 @@ def _conjugate(pool: Pool, token_in: str, price: Fraction) -> int:
 
 def _conjugate_v3(pool: V3Pool, token_in: str, rn: int, rd: int) -> int:
     keep, unit, total = PIPS - pool.fee, Q96 << FINE, 0
+    if next(pool.ranges(token_in), None) is None:
+        raise PoolError(f"pool {pool.address} has no liquidity")
     if zero_for_one(pool, token_in):
         star = isqrt(rn * PIPS * unit * unit // (rd * keep))
         for liquidity, begin, end in pool.ranges(token_in):

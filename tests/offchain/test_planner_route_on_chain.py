@@ -91,7 +91,9 @@ class Market:
         low, high = -MAX_TICK, MAX_TICK
         while low < high:
             middle = (low + high) // 2
-            low, high = (middle + 1, high) if (sqrt_ratio_at_tick(middle) / 2**96) ** 2 < wanted else (low, middle)
+            low, high = (
+                (middle + 1, high) if (sqrt_ratio_at_tick(middle) / 2**96) ** 2 < wanted else (low, middle)
+            )
         tick = low + rng.randint(-60, 60)
         address = factory.call("createPool", *sides, fee)
         contract = self.evm.at(address, V3_ARTIFACT)
@@ -122,7 +124,13 @@ class Market:
                 continue
             ticks = tuple((edge, contract.call("ticks", edge)[1]) for edge in edges)
             price, tick = contract.call("slot0")[:2]
-            shape = (contract.call("fee"), contract.call("tickSpacing"), price, tick, contract.call("liquidity"))
+            shape = (
+                contract.call("fee"),
+                contract.call("tickSpacing"),
+                price,
+                tick,
+                contract.call("liquidity"),
+            )
             known = (MIN_TICK, MAX_TICK)
             if shape[1] == 1:  # to walk all words of the bitmap takes more gas than a block has
                 known = ((tick // 256 - WORDS) * 256, (tick // 256 + WORDS) * 256 + 255)
@@ -134,7 +142,9 @@ class Market:
         """Of any size, one unit to a hundred times the market."""
         rng = self.rng
         sell, buy = (0, 1) if rng.random() < 0.5 else (1, 0)
-        amount = max(self.units(sell, 10 ** rng.uniform(-6, 9.5)), 1) if rng.random() < 0.9 else rng.randint(1, 9)
+        amount = (
+            max(self.units(sell, 10 ** rng.uniform(-6, 9.5)), 1) if rng.random() < 0.9 else rng.randint(1, 9)
+        )
         gas = (60 * 10**18, 2 * 10**28)[buy] if rng.random() < 0.3 else 0
         ends = (self.tokens[sell].address, self.tokens[buy].address)
         order = Order(*ends, amount, self.snapshots(), gas_price=gas, max_hops=rng.choice([1, 2, 2]))
@@ -156,12 +166,12 @@ class Market:
         assert [token.call("balanceOf", self.executor.address) for token in self.tokens] == [0] * 4
         return paid
 
-    def run_at_once(self, order: Order, found: Route) -> int:
+    def run_at_once(self, order: Order, found: Route, tolerance_bps: int = 0) -> int:
         """What the whole payload pays in one transaction."""
         where = {token.address: token for token in self.tokens}
         where[order.token_in].call("transfer", self.executor.address, found.amount_in)
         before = where[order.token_out].call("balanceOf", DEPLOYER)
-        self.executor.call("execute", encode(from_route(found, 0)))
+        self.executor.call("execute", encode(from_route(found, tolerance_bps)))
         assert [token.call("balanceOf", self.executor.address) for token in self.tokens] == [0] * 4
         return int(where[order.token_out].call("balanceOf", DEPLOYER)) - before
 
@@ -227,7 +237,8 @@ def note(met: Counter[str], order: Order, found: Route) -> None:
         met[f"V3 {leg.pool.fee / 10_000:g} %"] += 1
         after = leg.pool.swap(leg.token_in, leg.amount_in)[1]
         met["ticks crossed"] += sum(
-            min(after.tick, leg.pool.tick) < tick <= max(after.tick, leg.pool.tick) for tick, _ in leg.pool.ticks
+            min(after.tick, leg.pool.tick) < tick <= max(after.tick, leg.pool.tick)
+            for tick, _ in leg.pool.ticks
         )
         met["from an empty range"] += leg.pool.liquidity == 0
 
@@ -260,8 +271,7 @@ def test_the_whole_of_an_intermediate_token_is_sold() -> None:
     assert len(found.legs) >= 2
     middle = next(token for token in market.tokens if token.address == found.legs[-1].token_in)
     middle.call("transfer", market.executor.address, found.legs[-1].amount_in)
-    order_paid = market.run_at_once(order, found)
-    assert order_paid > found.amount_out
+    assert market.run_at_once(order, found, tolerance_bps=9_000) > found.amount_out
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -272,7 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
     met = campaign(chosen.seed, chosen.states)
-    print(f"{chosen.states} states, every leg as predicted, in {time.monotonic() - started:.0f} s: {dict(met)}")
+    print(
+        f"{chosen.states} states, every leg as predicted, in {time.monotonic() - started:.0f} s: {dict(met)}"
+    )
 
 
 if __name__ == "__main__":
