@@ -16,7 +16,7 @@ from offchain.policy import WAD
 __all__ = ["Reading", "read"]
 
 FLOOR = 1e-4  # a segment ends at the latest where the square root of its price has fallen to this
-SAFE_END = 1e-9  # a segment ends this much sooner, so that a rounded amount still fits
+SAFE_END = 1e-12  # a segment ends this much sooner, so that a rounded amount still fits
 RIDGE = 1e-9  # of the largest variance, added to the diagonal: a covariance may be singular
 
 
@@ -37,7 +37,10 @@ class Reading:
 
 
 def read(problem: Problem, loss: float = 0.0) -> Reading:
-    """`loss`: NAV that the trade is going to lose, as a share; weights after it are measured against what is left."""
+    """`loss`: NAV that the trade is going to lose, as a share; weights after it are measured against what is left.
+
+    Below 0, a gain, which the rules let purchases pass their targets by.
+    """
     state = problem.state
     n, nav, aside = len(state.assets), policy.nav(state), policy.aside(state)
     held, weights, targets = policy.values(state), policy.weights(state), policy.targets(state)
@@ -62,7 +65,7 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
         if weights[i] > targets[i]:
             lower[i] = -most[i] * unit[i]
         elif weights[i] < targets[i]:
-            upper[i] = max((targets[i] + tolerance) / WAD * (1 - loss) - held[i] / nav, 0.0)
+            upper[i] = max(((targets[i] + tolerance) / WAD + max(-loss, 0)) * (1 - loss) - held[i] / nav, 0.0)
     sign = np.where(drift > 0, -1.0, 1.0)  # of x, where it is not 0
 
     names, rows, room, price = _rows(problem, sign)
@@ -70,7 +73,7 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
         if abs(drift[i]) > limit / WAD and i != aside and reopen_price(problem):
             names.append("closing")
             rows.append(np.where(np.arange(n) == i, -sign[i], 0.0))
-            room.append(limit / WAD - abs(drift[i]) - loss * (targets[i] + limit) / WAD)
+            room.append(limit / WAD - abs(drift[i]) - max(loss, 0) * (targets[i] + limit) / WAD)
             price.append(reopen_price(problem) / WAD)
     market = Market(
         len(tokens), drift, _quadratic(problem), slope, lower, upper,
@@ -160,7 +163,7 @@ def _segments(
     problem: Problem, tokens: tuple[str, ...], unit: Vector, oracle: list[bool], aside: int
 ) -> tuple[Segments, np.ndarray, np.ndarray, list[str]]:
     """The segments, their legs, which of them end for good, and why a pool gives none."""
-    limit = max(problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0) / BPS
+    limit = problem.pool_limit_bps / BPS if problem.pool_limit_bps < BPS else None
     index = {token: k for k, token in enumerate(tokens)}
     rows: list[tuple[int, int, int, float, float, float, float]] = []
     legs: list[int] = []
@@ -184,7 +187,7 @@ def _segments(
                 why[m] = str(error)
                 break
             if not pieces:
-                why[m] = why[m] or "no liquidity inside the slippage limit"
+                why[m] = why[m] or "no liquidity inside pool_limit_bps"
             for k, (depth, start, end) in enumerate(pieces):
                 rows.append((m, i, o, _keep(pool), depth, start, end))
                 legs.append(2 * m + direction)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
@@ -44,7 +45,9 @@ __all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
 
 DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
-MAX_SOLVES = 150  # of the elimination
+MAX_SOLVES = 150  # of each search
+ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
+CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
 STEPS = 20  # of the bisection that shrinks a refused trade
 
 
@@ -58,9 +61,9 @@ def plan(problem: Problem) -> Plan:
         found = policy.trigger(state, problem.now) if refusal == "no trigger" else None
         reason = f"{refusal}: {found.reason}" if found else refusal
         return _nothing(problem, session, reason, (reason,) * len(state.assets))
-    reading = read(problem)
-    everything = joint.solve(reading.market)
-    search = _search(problem, reading, everything)
+    reading = _read(problem)
+    frontier = _without_circles(problem, reading)
+    search = _search(problem, reading, frontier[0])
     candidates = [_exact(problem, reading, search, session), _single_pool(problem)]
     accepted = [c for c in candidates if c is not None and c.trades]
     best = min(accepted, key=lambda c: _objective(problem, c), default=None)
@@ -68,7 +71,7 @@ def plan(problem: Problem) -> Plan:
     if best is None or _objective(problem, best) >= idle:
         explanations = _explain(problem, reading, search, state.balances)
         return _nothing(problem, session, _reason(problem, reading, candidates[0], best), explanations)
-    return _finish(problem, reading, everything, search, best, idle)
+    return _finish(problem, reading, frontier, search, best, idle)
 
 
 # ---------------------------------------------------------------- search
@@ -83,17 +86,56 @@ class _Attempt:
     value_in: np.ndarray  # (2 · pools,) of each leg
     value_out: np.ndarray
     change: np.ndarray  # (n,) of each asset
-    total: float  # cost relative to no trade, gas included, NAV
+    relaxed: float  # cost relative to no trade, NAV
+    total: float  # the same with gas
 
 
-def _search(problem: Problem, reading: Reading, everything: joint.Solution) -> _Attempt:
+def _read(problem: Problem) -> Reading:
+    """The market; where pools pay more than the oracle's prices, with the room that a gain gives to purchases."""
+    reading = read(problem)
+    gain = float(np.sum(joint.solve(reading.market).change))
+    return read(problem, -2 * gain) if gain > DUST else reading
+
+
+def _without_circles(problem: Problem, reading: Reading) -> list[_Attempt]:
+    """Branch and bound over the circles of tokens: a plan runs each token's legs in one go, so it has none.
+
+    Pools out of line with each other earn by circles. Wherever the relaxed optimum has one, a branch for each of its
+    connections is solved without that connection, best first. The answer is the frontier: the optimum first, then all
+    branches that were not explored; every plan belongs to one of them.
+    """
+    root = _attempt(problem, reading, np.ones(2 * len(problem.pools), dtype=bool), None)
+    if not _cuts(reading, root):
+        return [root]
+    best = _runnable(problem, reading, root.kept, root.solution)
+    heap = [(root.relaxed, 0, root)]
+    solves = 0
+    while heap and heap[0][0] < best.relaxed - CLOSE and solves < MAX_SOLVES:
+        _, _, node = heappop(heap)
+        cuts = _cuts(reading, node)
+        if not cuts:
+            heappush(heap, (node.relaxed, solves, node))
+            best = node
+            break
+        for cut in cuts:
+            solves += 1
+            child = _attempt(problem, reading, node.kept & ~cut, node.solution)
+            if child.relaxed < best.relaxed and not _cuts(reading, child):
+                best = child
+            heappush(heap, (child.relaxed, solves, child))
+    if heap and heap[0][0] < best.relaxed - CLOSE:  # too many branches: finish the most promising one
+        other = _runnable(problem, reading, heap[0][2].kept, heap[0][2].solution)
+        best = min(best, other, key=lambda one: one.relaxed)
+    return [best, *(node for _, _, node in heap)]
+
+
+def _search(problem: Problem, reading: Reading, start: _Attempt) -> _Attempt:
     """Legs that can be carried out and are worth their gas, at the optimum of what is left."""
-    start = _runnable(problem, reading, np.ones(2 * len(problem.pools), dtype=bool), everything)
     loss = -float(np.sum(start.change))
-    if loss > DUST:  # the weights are measured after the trade, against what is left
-        exact = read(problem, loss * 1.02 + MARGIN)
+    if abs(loss) > DUST:  # the weights are measured after the trade, against what is left
+        exact = read(problem, loss + 0.02 * abs(loss) + MARGIN)
         reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
-        start = _runnable(problem, reading, start.kept, start.solution)
+    start = _runnable(problem, reading, start.kept, start.solution)
     return _eliminate(problem, reading, start) if problem.gas_price else start
 
 
@@ -127,7 +169,8 @@ def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.
     gas = float(np.sum(reading.gas[used]))
     if np.any(used):
         gas += GAS_REBALANCE * problem.gas_price / policy.nav(problem.state)
-    return _Attempt(kept, solution, value_in, value_out, change, joint.cost(some.market, change) + gas)
+    relaxed = joint.cost(some.market, change)
+    return _Attempt(kept, solution, value_in, value_out, change, relaxed, relaxed + gas)
 
 
 def _eliminate(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:
@@ -179,8 +222,11 @@ def _cuts(reading: Reading, attempt: _Attempt) -> list[np.ndarray]:
     """
     ends = _ends(reading)
     used = attempt.value_in > DUST
-    circle = _circle({(int(a), int(b)) for a, b in ends[used]})
-    return [used & (ends[:, 0] == a) & (ends[:, 1] == b) for a, b in circle]
+    edges = {(int(a), int(b)) for a, b in ends[used]}
+    flow = {edge: float(np.sum(attempt.value_in[used & np.all(ends == edge, axis=1)])) for edge in edges}
+    back = [(min(flow[a, b], flow[b, a]), a, b) for a, b in edges if a < b and (b, a) in edges]
+    circle = [max(back)[1:], max(back)[:0:-1]] if back else _circle(edges)
+    return [(ends[:, 0] == a) & (ends[:, 1] == b) for a, b in circle]
 
 
 def _circle(edges: set[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -245,6 +291,7 @@ def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: i
         state, sells, after, session, problem.now, problem.now, executor=problem.executor
     )
     reason = verdict.reason if run.legs else "nothing left to trade"
+    reason = reason or ("turnover cap exceeded" if _turnover(problem, after) > problem.turnover_cap else "")
     return Plan(tuple(sells), payload, tuple(run.legs), after, session, reason, verdict, method="joint")
 
 
@@ -345,9 +392,13 @@ def _single_pool(problem: Problem) -> Plan | None:
         found = single_pool_plan(problem)
     except EvenkeelError:
         return None
-    before, after = policy.values(problem.state), policy.values(problem.state, found.balances_after)
-    moved = sum(abs(a - b) for a, b in zip(before, after, strict=True))
-    return None if moved * WAD > problem.turnover_cap * sum(before) else found
+    return found if _turnover(problem, found.balances_after) <= problem.turnover_cap else None
+
+
+def _turnover(problem: Problem, balances_after: tuple[int, ...]) -> int:
+    """Sells plus buys, WAD of NAV, rounded up."""
+    before, after = policy.values(problem.state), policy.values(problem.state, balances_after)
+    return -(-sum(abs(a - b) for a, b in zip(before, after, strict=True)) * WAD // sum(before))
 
 
 def _gas(found: Plan) -> int:
@@ -360,7 +411,7 @@ def _objective(problem: Problem, found: Plan) -> int:
 
 
 def _finish(
-    problem: Problem, reading: Reading, everything: joint.Solution, search: _Attempt, best: Plan, idle: int
+    problem: Problem, reading: Reading, frontier: list[_Attempt], search: _Attempt, best: Plan, idle: int
 ) -> Plan:
     """The plan with its costs, drifts, certificate and explanations."""
     state = problem.state
@@ -371,44 +422,41 @@ def _finish(
         costs=Costs(fee, lost - fee, gas, tax_of(problem, best.balances_after)),
         drift_before=sum(policy.drifts(state)),
         drift_after=sum(policy.drifts(state, best.balances_after)),
-        certificate=_certificate(problem, reading, everything, search, best, idle),
+        certificate=_certificate(problem, reading, frontier, search, best, idle),
         explanations=_explain(problem, reading, search, best.balances_after),
     )
 
 
 def _certificate(
-    problem: Problem, reading: Reading, everything: joint.Solution, search: _Attempt, best: Plan, idle: int
+    problem: Problem, reading: Reading, frontier: list[_Attempt], search: _Attempt, best: Plan, idle: int
 ) -> Certificate:
     """Lower bounds on what any plan can reach, from the dual alone."""
     nav = policy.nav(problem.state)
     reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
     fixed = GAS_REBALANCE * problem.gas_price
-    one, other = everything, search.solution  # gas moves the best prices; any lead to a bound
-    bounds = [
-        _bound_with_gas(
-            reading,
-            (1 - part) * one.prices + part * other.prices,
-            (1 - part) * one.multipliers + part * other.multipliers,
-        )
-        for part in ((0.0, 0.25, 0.5, 0.75, 1.0) if problem.gas_price else (0.0,))
-    ]
-    bounded = idle + int(max(bounds) * nav) - 1 + fixed
+    lowest = min(_bound_with_gas(problem, reading, node, search.solution) for node in frontier)
+    bounded = idle + int((lowest - ROUNDING) * nav) + fixed
     some = keep_legs(reading, search.kept)
-    routing = (
-        idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav) - 1
-    )
+    routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav)
     least = min(bounded, idle)  # to do nothing is a plan, too
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
 
 
-def _bound_with_gas(reading: Reading, prices: np.ndarray, multipliers: np.ndarray) -> float:
-    """Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing."""
-    s = reading.market.segments
-    value_in, value_out = s.flows(prices)
-    earns = np.bincount(
-        reading.leg, prices[s.token_out] * value_out - prices[s.token_in] * value_in, len(reading.gas)
-    )
-    return joint.bound(reading.market, prices, multipliers) + float(np.sum(np.minimum(earns, reading.gas)))
+def _bound_with_gas(problem: Problem, reading: Reading, node: _Attempt, other: joint.Solution) -> float:
+    """The best bound over a branch's legs from prices between its own and another solution's: any lead to a bound.
+
+    Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing.
+    """
+    some, own = keep_legs(reading, node.kept), node.solution
+    s, bounds = some.market.segments, []
+    for part in (0.0, 0.25, 0.5, 0.75, 1.0) if problem.gas_price else (0.0,):
+        prices = (1 - part) * own.prices + part * other.prices
+        value_in, value_out = s.flows(prices)
+        profit = prices[s.token_out] * value_out - prices[s.token_in] * value_in
+        kept_by_gas = np.minimum(np.bincount(some.leg, profit, len(reading.gas)), reading.gas)
+        multipliers = (1 - part) * own.multipliers + part * other.multipliers
+        bounds.append(joint.bound(some.market, prices, multipliers) + float(np.sum(kept_by_gas)))
+    return max(bounds)
 
 
 def _fees(problem: Problem, reading: Reading, legs: tuple[PlannedLeg, ...]) -> int:
@@ -486,7 +534,7 @@ def _reason(problem: Problem, reading: Reading, tried: Plan | None, best: Plan |
     used = policy.loss_budget_used(problem.state, problem.now)
     if used >= rules.loss_capacity_bps * policy.BPS_IN_WAD:
         return "the vault would refuse every size of the trade: loss budget exceeded"
-    return "no pool can trade the drift inside the slippage limit at a cost that it is worth"
+    return "no pool can trade the drift at a cost that it is worth"
 
 
 def _nothing(problem: Problem, session: int, reason: str, explanations: tuple[str, ...]) -> Plan:

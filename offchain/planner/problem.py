@@ -48,6 +48,9 @@ class Problem:
     gas_price: int = 0  # USD WAD per unit of gas
     turnover_cap: int = 2 * WAD  # WAD of NAV, sells plus buys; 2: none
     tax_per_token: tuple[int, ...] = ()  # (n,) USD WAD of tax per whole token sold; empty: none
+    pool_limit_bps: int = (
+        BPS  # no pool is used at an average price so far below the oracle's; 10 000: no such limit
+    )
     closing: bool = True  # a drift that keeps the session open counts (`reopen` in the objective)
 
 
@@ -167,6 +170,6 @@ def check(problem: Problem) -> None:
         raise PlannerError(f"covariance: needs {n} rows of {n}")
     if problem.tax_per_token and len(problem.tax_per_token) != n:
         raise PlannerError(f"tax_per_token: needs {n} entries")
-    for name in ("risk_aversion", "gas_price", "turnover_cap", "min_leg_value"):
+    for name in ("risk_aversion", "gas_price", "turnover_cap", "min_leg_value", "pool_limit_bps"):
         if getattr(problem, name) < 0:
             raise PlannerError(f"{name}: below 0")

@@ -128,7 +128,8 @@ def _largest_fair(problem: Problem, token_in: str, token_out: str, most: int, fa
 
     `fair`: numerator and denominator of the oracle's price, units of token_out a unit of token_in.
     """
-    limit = BPS - max(problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0)
+    slippage = max(problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0)
+    limit = BPS - min(slippage, problem.pool_limit_bps)
     pools = [p for p in problem.pools if trades(p, token_in, token_out)]
 
     def is_fair(amount: int) -> bool:
