@@ -131,7 +131,9 @@ def test_equals_clarabel_inside_bounds(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_two_assets_equal_a_fine_grid(seed: int) -> None:
     problem = market(seed, 2)
-    first = np.linspace(0, 1, 200_001)
+    held, half = problem.weights[0], min(problem.turnover, 1) / 2 * (1 - 1e-12)
+    corners = [held, problem.target[0], held - half, held + half]
+    first = np.clip(np.append(np.linspace(0, 1, 200_001), corners), 0, 1)
     grid = np.stack([first, 1 - first])
     miss = grid - problem.target[:, None]
     moves = np.abs(grid - problem.weights[:, None])
