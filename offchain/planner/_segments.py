@@ -64,7 +64,7 @@ class Flows(NamedTuple):
 
 
 def _compiled(function: F) -> F:
-    return cast(F, njit(cache=True)(function))
+    return cast(F, njit(cache=True, error_model="numpy")(function))
 
 
 def network(
@@ -261,8 +261,11 @@ def solve(net: Network, mask: Flags, amount: float) -> Flows:
     if used == 0:
         return Flows(np.inf, edge_mu, into, 0.0, 0.0)
     mu = clear(pieces[0], pieces[1], pieces[2], used, amount)
-    if mu == pieces[2, :used].max():
-        mu = np.inf  # all pools are full: more of token_in is worth nothing
+    full = True
+    for p in range(used):
+        full = full and pieces[2, p] <= mu
+    if full:
+        mu = np.inf  # more of token_in is worth nothing
     edge_mu[0] = mu
     for edge in range(1, edges, 2):
         edge_mu[edge], edge_mu[edge + 1] = _locate(pieces, begins[edge], begins[edge + 1], mu)
@@ -328,8 +331,8 @@ def _value(net: Network, flows: Flows, amount: float) -> float:
 
 
 @_compiled
-def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
-    """The pools, and their flows, that pay most net of gas.
+def choose(net: Network, amount: float, nodes: int) -> Flows:
+    """The flows, over the best choice of pools, that pay most net of gas.
 
     First every prefix of the pools, sorted by surplus less gas. Then branch and bound: a node keeps some pools, leaves
     some out and has not decided on the others; no choice below it pays more than
@@ -337,32 +340,34 @@ def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
     than `nodes` nodes. When the pools cannot take the amount, all are used.
     """
     count = len(net.edge)
-    mask = np.ones(count, dtype=np.bool_)
-    flows = solve(net, mask, amount)
+    trial = np.ones(count, dtype=np.bool_)
+    flows = solve(net, trial, amount)
     best = _value(net, flows, amount)
     if best == -np.inf or net.gas.max() <= 0.0:
-        return mask, flows
+        return flows
     for _ in range(2):
-        rank = np.argsort(net.gas - surpluses(net, prices(net, flows)))
+        gains = surpluses(net, prices(net, flows)) - net.gas
         trial = np.zeros(count, dtype=np.bool_)
-        for i in rank:
-            trial[i] = True
+        for _ in range(count):
+            greatest = -1
+            for i in range(count):
+                if not trial[i] and (greatest < 0 or gains[i] > gains[greatest]):
+                    greatest = i
+            trial[greatest] = True
             tried = solve(net, trial, amount)
             worth = _value(net, tried, amount)
             if worth > best:
                 best, flows = worth, tried
-                mask[:] = trial
     at_best = surpluses(net, prices(net, flows)) - net.gas
     base = amount / flows.mu**2
 
     stack = np.zeros((count + 2, count), dtype=np.int8)  # 1 kept, -1 left out, 0 not decided
     depth = 1
-    trial = np.empty(count, dtype=np.bool_)
     for _ in range(nodes):
         if depth == 0:
             break
         depth -= 1
-        state = stack[depth].copy()
+        state = stack[depth]
         limit = best + EXACT * abs(best)
         bound = base
         for i in range(count):
@@ -377,7 +382,6 @@ def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
             continue
         if worth > best:
             best, flows = worth, tried
-            mask[:] = trial
             at_best = surpluses(net, prices(net, flows)) - net.gas
             base = amount / flows.mu**2
             limit = best + EXACT * abs(best)
@@ -390,12 +394,12 @@ def choose(net: Network, amount: float, nodes: int) -> tuple[Flags, Flows]:
                 weakest = i
         if bound <= limit or weakest < 0:
             continue
-        stack[depth] = state
+        for i in range(count):
+            stack[depth + 1, i] = state[i]
         stack[depth, weakest] = 1
-        stack[depth + 1] = state
         stack[depth + 1, weakest] = -1
         depth += 2
-    return mask, flows
+    return flows
 
 
 @_compiled

@@ -258,7 +258,7 @@ def _route(order: Order, market: _Market) -> Route:
     if not market.edges:
         return _certified(order, market, (), (), "no usable pool leads from token_in to token_out")
     net = _network(order, market)
-    _, flows = segments.choose(net, float(amount), NODES)
+    flows = segments.choose(net, float(amount), NODES)
     if np.count_nonzero(flows.into >= 0.5) > order.max_legs:
         flows = segments.solve(net, _widest(order, net, flows), float(amount))
     shadow = _prices(order, market, segments.tighten(net, flows, float(amount)))
