@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import IO, Any
 
 import structlog
@@ -29,7 +30,7 @@ from offchain.chain.vault import Snapshot, latest_block, read_vault
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.journal import REVERTED, Journal, Run, Status
 from offchain.planner import Plan, Problem
-from offchain.planner import plan as first_plan
+from offchain.planner import plan as joint_plan
 from offchain.planner.pools import same
 from offchain.settings import Settings
 
@@ -96,7 +97,7 @@ class Keeper:
     journal: Journal
     simulate_as: str | None = None  # the keeper's address where there is no account to sign with
     deadline_seconds: int = 600
-    planner: Planner = field(default=first_plan)
+    planner: Planner = field(default=joint_plan)
 
     def once(self) -> Outcome:
         """Look once; act if the rules allow."""
@@ -121,9 +122,10 @@ class Keeper:
         block = snapshot.block.number
         tokens = [asset.token for asset in state.assets]
         aside = policy.aside(state)
-        pairs = [
-            (self.hub, token) for i, token in enumerate(tokens) if i != aside and not same(token, self.hub)
-        ]
+        in_play = [token for i, token in enumerate(tokens) if i != aside]
+        if not any(same(token, self.hub) for token in tokens):
+            in_play.append(self.hub)
+        pairs = list(combinations(in_play, 2))
         in_basket = any(same(token, self.hub) for token in tokens)
         decimals, price = (18, 0) if in_basket else self._read_hub(snapshot)
         problem = Problem(
@@ -134,6 +136,7 @@ class Keeper:
             now=now,
             hub_decimals=decimals,
             hub_price=price,
+            pool_limit_bps=state.rules.max_slippage_bps,
         )
         return decide(snapshot, problem, self.planner)
 
@@ -389,7 +392,7 @@ def once(
     pools: PoolSource,
     journal: Journal | None = None,
     dry_run: bool = False,
-    planner: Planner = first_plan,
+    planner: Planner = joint_plan,
 ) -> Outcome:
     """Look at `vault` once and act with `account`; without a journal nothing is remembered between calls."""
     keeper = Keeper(

@@ -277,7 +277,7 @@ def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: i
     state, n = problem.state, len(problem.state.assets)
     most = policy.clip_sells(state, state.balances)
     sells = [
-        min(int(max(-x, 0.0) * scale / u), most[i]) if -x > DUST else 0
+        min(int(-x * scale / u), most[i]) if -x > DUST and most[i] else 0
         for i, (x, u) in enumerate(zip(attempt.change, reading.unit[:n], strict=True))
     ]
     run = _Run(problem, reading, attempt, scale, [*sells, *[0] * (len(reading.tokens) - n)])
@@ -357,7 +357,8 @@ class _Run:
     def _keeps(self, token: int) -> bool:
         """The vault buys this asset, so not all of it flows on."""
         n = len(self.problem.state.assets)
-        return token < n and self.attempt.change[token] > DUST
+        buys = token < n and self.reading.market.upper[token] > 0  # else a change above 0 is rounding
+        return bool(buys and self.attempt.change[token] > DUST)
 
     def _swap(self, token: int, leg: int, amount: int, *, whole: bool) -> None:
         pool, out = self.problem.pools[leg // 2], int(self.target[leg])

@@ -42,14 +42,14 @@ class Problem:
     slippage_margin_bps: int = 5  # kept free below the vault's slippage limit
     min_leg_value: int = WAD  # USD WAD; smaller legs are not worth their gas
     risk_aversion: int = (
-        WAD  # WAD: NAV per unit of variance, or of squared drift where no covariance is given
-    )
+        3 * WAD // 10
+    )  # WAD: NAV per variance, or squared drift without covariance (`planner.md`)
     covariance: tuple[tuple[int, ...], ...] | None = None  # (n, n) WAD, of the assets' returns
     gas_price: int = 0  # USD WAD per unit of gas
     turnover_cap: int = 2 * WAD  # WAD of NAV, sells plus buys; 2: none
     tax_per_token: tuple[int, ...] = ()  # (n,) USD WAD of tax per whole token sold; empty: none
     pool_limit_bps: int = (
-        BPS  # no pool is used at an average price so far below the oracle's; 10 000: no such limit
+        BPS  # no pool is used at a worse average price below the oracle's; 10 000: none is barred
     )
     closing: bool = True  # a drift that keeps the session open counts (`reopen` in the objective)
 
