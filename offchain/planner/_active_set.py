@@ -417,9 +417,11 @@ def _descend(
     x: Vector,
     states: States,
 ) -> tuple[float, float, bool, int]:
-    """One state at a time, the objective never rising: the primal active set method. From feasible trades x."""
+    """One state at a time, the objective never rising (primal active set): from x, or from no trade if better."""
     n = len(c)
-    if abs(np.sum(x) - reach) > 1e-12 or np.sum(np.abs(x)) > room + 1e-12:
+    stay = 0.5 * (miss @ pull)
+    worse = reach == 0 and 0.5 * ((miss + x) @ (pull + sigma @ x)) + c @ np.abs(x) > stay
+    if worse or abs(np.sum(x) - reach) > 1e-12 or np.sum(np.abs(x)) > room + 1e-12:
         left = reach
         for i in range(n):
             x[i] = min(max(left, low[i]), high[i])

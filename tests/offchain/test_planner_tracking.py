@@ -390,3 +390,15 @@ def test_the_order_of_the_assets_does_not_matter(problem: Tracking, seed: int) -
     assert again.objective == pytest.approx(found.objective, rel=1e-7)
     if sigma is None or np.linalg.cond(sigma) < 1e6:
         assert again.weights == pytest.approx(found.weights[order], abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e5, 1e8, 1e11])
+def test_costs_beyond_all_proportion_stop_all_trades(scale: float) -> None:
+    """Rounding in the costs swamps the risk; a vault must not be sold into one asset for it."""
+    for seed in range(40):
+        for kind in ("cash", "correlated", "low rank"):
+            problem = market(seed, 6, kind, turnover=2.0)
+            problem = replace(problem, aversion=problem.aversion / scale)
+            found = solve(problem)
+            assert_feasible(problem, found.weights)
+            assert found.objective <= objective(problem, problem.weights) * (1 + 1e-9)
