@@ -36,6 +36,7 @@ SUPPLY = 10**36
 SPACING = {100: 1, 500: 10, 3000: 60, 10_000: 200}
 DECIMALS = (6, 18, 8, 18)
 DOLLARS = (1.0, 2_500.0, 60_000.0, 0.3)
+PART = 250  # states between two lines of the campaign's output
 WORDS = 100  # of the bitmap that are known each side of the price where they are narrow
 PAIRS = [(0, 1), (0, 1), (0, 2), (2, 1), (0, 3), (3, 1)]
 
@@ -195,7 +196,7 @@ class Market:
             self.run_at_once(Order(token, found.legs[0].token_out, amount, (pool,)), found)
 
 
-def campaign(seed: int, states: int, each: int = 25) -> Counter[str]:
+def campaign(seed: int | str, states: int, each: int = 25) -> Counter[str]:
     """`states` states, a new market every `each`; counts what they met. Fails at the first difference."""
     met: Counter[str] = Counter()
     market = None
@@ -281,10 +282,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
-    met = campaign(chosen.seed, chosen.states)
-    print(
-        f"{chosen.states} states, every leg as predicted, in {time.monotonic() - started:.0f} s: {dict(met)}"
-    )
+    met: Counter[str] = Counter()
+    for part, begun in enumerate(range(0, chosen.states, PART)):
+        met += campaign(f"{chosen.seed} {part}", min(PART, chosen.states - begun))
+        print(
+            f"{met['states']} states, every leg as predicted, {time.monotonic() - started:.0f} s: {dict(met)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
