@@ -46,6 +46,7 @@ __all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
 DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
 MAX_SOLVES = 150  # of each search
+SCALINGS = 8  # rounds of slope scaling
 ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
 STEPS = 20  # of the bisection that shrinks a refused trade
@@ -136,7 +137,10 @@ def _search(problem: Problem, reading: Reading, start: _Attempt) -> _Attempt:
         exact = read(problem, loss + 0.02 * abs(loss) + MARGIN)
         reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
     start = _runnable(problem, reading, start.kept, start.solution)
-    return _eliminate(problem, reading, start) if problem.gas_price else start
+    if not problem.gas_price:
+        return start
+    tries = [_eliminate(problem, reading, one) for one in (start, _concentrated(problem, reading, start))]
+    return min(tries, key=lambda one: one.total)
 
 
 def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
@@ -171,6 +175,31 @@ def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.
         gas += GAS_REBALANCE * problem.gas_price / policy.nav(problem.state)
     relaxed = joint.cost(some.market, change)
     return _Attempt(kept, solution, value_in, value_out, change, relaxed, relaxed + gas)
+
+
+def _concentrated(problem: Problem, reading: Reading, start: _Attempt) -> _Attempt:
+    """The best of a few sparse choices of legs: each leg's gas is charged by the unit, at the flow it had before.
+
+    Slope scaling (Kim and Pardalos 1999): a small flow becomes dear and gives way to a large one.
+    """
+    best, used = start, start.value_in > DUST
+    if not np.any(used):
+        return start
+    flow = np.where(used, start.value_in, np.mean(start.value_in[used]))
+    guess = start.solution
+    for _ in range(SCALINGS):
+        some = keep_legs(reading, start.kept)
+        rate = np.minimum(reading.gas / flow, 0.5)[some.leg]
+        segments = replace(some.market.segments, keep=some.market.segments.keep * (1 - rate))
+        guess = joint.solve(replace(some.market, segments=segments), guess)
+        taken = np.bincount(some.leg, guess.value_in, len(flow))
+        used = taken > DUST
+        if not np.any(used):
+            break
+        tried = _runnable(problem, reading, start.kept & used, guess)
+        best = min(best, tried, key=lambda one: one.total)
+        flow = np.where(used, np.maximum(taken, DUST), flow)
+    return best
 
 
 def _eliminate(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:

@@ -108,7 +108,7 @@ PAIRS = (
     (3, 5),
     (0, 4),
 )  # V2, and V3 of a fee each
-CASES = 800
+CASES = 500
 
 
 @dataclass
