@@ -62,9 +62,17 @@ def plan(problem: Problem) -> Plan:
         found = policy.trigger(state, problem.now) if refusal == "no trigger" else None
         reason = f"{refusal}: {found.reason}" if found else refusal
         return _nothing(problem, session, reason, (reason,) * len(state.assets))
-    reading = _read(problem)
-    frontier = _without_circles(problem, reading)
-    search = _search(problem, reading, frontier[0])
+    try:
+        reading = _read(problem)
+        frontier = _without_circles(problem, reading)
+        search = _search(problem, reading, frontier[0])
+    except (
+        ArithmeticError,
+        np.linalg.LinAlgError,
+    ) as error:  # floats, whatever comes: the exact plan still stands
+        reason = f"the joint optimiser failed ({error})"
+        found_exactly = _single_pool(problem)
+        return found_exactly or _nothing(problem, session, reason, (reason,) * len(state.assets))
     candidates = [_exact(problem, reading, search, session), _single_pool(problem)]
     accepted = [c for c in candidates if c is not None and c.trades]
     best = min(accepted, key=lambda c: _objective(problem, c), default=None)

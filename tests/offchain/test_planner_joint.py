@@ -506,6 +506,20 @@ def test_a_problem_that_cannot_be_read_names_the_field(options: dict[str, object
         planned(state, pair("a", "b", 10**8), **options)
 
 
+def test_the_single_pool_plan_stands_in_for_an_optimiser_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(3)
+    exact = single_pool_plan(problem)
+    assert exact.trades and plan(problem).method == "joint"
+
+    def broken(*_: object) -> None:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(planner.joint, "solve", broken)
+    assert plan(problem) == exact
+    lost = plan(replace(problem, hub=""))
+    assert not lost.trades and lost.reason == "the joint optimiser failed (singular)"
+
+
 def test_the_same_problem_gives_the_same_payload() -> None:
     problem = random_problem(2, gas=True)
     assert plan(problem) == plan(problem)
