@@ -34,6 +34,18 @@ R = TypeVar("R")
 
 EXIT_FAILED = 1  # the thing asked for did not happen
 EXIT_USAGE = 2  # a setting or argument is wrong
+DEMO_EXTRA = {"matplotlib", "pandas", "skfolio"}  # what only `evenkeel demo` needs
+PRICE_STATUSES = (  # of PriceOracle, by number
+    "OK",
+    "NO_FEED",
+    "CALL_FAILED",
+    "BAD_ANSWER",
+    "BAD_ROUND",
+    "STALE",
+    "SEQUENCER_DOWN",
+    "DEVIATES",
+    "NO_SECOND_SOURCE",
+)
 
 app = typer.Typer(
     help="Keeps on-chain baskets at their target weights.\n\n"
@@ -51,12 +63,12 @@ app.add_typer(audit_app, name="audit")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file with settings [default: evenkeel.toml]"),
+    typer.Option("--config", help="TOML file with settings \\[default: evenkeel.toml]"),
 ]
 RpcOption = Annotated[str | None, typer.Option("--rpc-url", help="Address of the node, http://… .")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 VaultArgument = Annotated[str, typer.Argument(metavar="VAULT", help="Address of the vault.")]
-VaultOption = Annotated[str | None, typer.Option("--vault", help="Address of the vault [setting: vault].")]
+VaultOption = Annotated[str | None, typer.Option("--vault", help="Address of the vault \\[setting: vault].")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Read, plan and simulate, but send nothing.")]
 
 
@@ -79,6 +91,8 @@ def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             )
         except Web3Exception as error:
             _fail(f"the node's answer cannot be used: {revert_reason(error)}")
+        except OSError as error:
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}")
         raise AssertionError  # pragma: no cover
 
     return wrapped
@@ -198,10 +212,19 @@ def verify(
         typer.echo(f"head stored      {report.head_stored}")
         typer.echo(f"head recomputed  {report.head_recomputed or '-'}")
         typer.echo(
-            f"{'verified' if report.ok else 'NOT verified'}: {report.entries} entries up to block {report.block}"
+            f"{'verified' if report.ok else 'NOT verified'}: {report.entries}"
+            f" {'entry' if report.entries == 1 else 'entries'} up to block {report.block}"
         )
-    if not report.ok:
-        _fail(report.first_break or "the recomputed head is not the stored one")
+    if report.ok:
+        return
+    if from_block and not report.entries:
+        _fail(
+            f"no events since block {from_block}: --from-block must be at or before the vault's creation",
+            EXIT_USAGE,
+        )
+    found = report.first_break or "the recomputed head is not the stored one"
+    late = from_block and "does not start with Created" in found
+    _fail(f"{found}; --from-block must be at or before the vault's creation" if late else found)
 
 
 @app.command(epilog="Example:  evenkeel demo --days 60 --out reports/demo")
@@ -221,12 +244,16 @@ def demo(
 ) -> None:
     """Run the whole system on a local chain with real Uniswap pools and real price history."""
     if importlib.util.find_spec("offchain.demo") is None:
-        raise ConfigError("demo: not in this installation; install it with: pip install 'evenkeel[demo]'")
+        raise ConfigError(
+            "demo: not in this installation; in Evenkeel's repository, run: pip install '.[demo]'"
+        )
     try:
         from offchain.demo.run import run_demo
     except ModuleNotFoundError as error:
+        missing = (error.name or "a package").partition(".")[0]
+        what = "'.[demo]'" if missing in DEMO_EXTRA else "."
         raise ConfigError(
-            f"demo: {error.name} is missing; install it with: pip install 'evenkeel[demo]'"
+            f"demo: {missing} is missing; in Evenkeel's repository, run: pip install {what}"
         ) from None
     run_demo(**({} if days is None else {"days": days}), out=out, keep_chain=keep_chain)
 
@@ -281,7 +308,7 @@ def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], 
         "session": dataclasses.asdict(state.session) | {"open": policy.session_is_open(state, state.time)},
         "cooldown_over": policy.cooldown_over(state, state.time),
         "trigger": trigger.kind if trigger else "none",
-        "trigger_reason": trigger.reason if trigger else "a price is not usable",
+        "trigger_reason": _reason(trigger.reason, state.rules.mode) if trigger else "a price is not usable",
         "loss_budget_used_percent": state.loss_used / 1e16,
         "loss_budget_percent": state.rules.loss_capacity_bps / 100,
         "paused": state.time < state.paused_until,
@@ -290,6 +317,17 @@ def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], 
         "delay_seconds": terms.delay_seconds,
         "head": snapshot.head,
     }
+
+
+def _reason(reason: str, mode: int) -> str:
+    """Why there is a trigger, or none, without the calendar where the mode does not use it."""
+    from offchain import policy
+
+    return reason.partition("; ")[2] if mode == policy.Mode.THRESHOLD else reason
+
+
+def _price_status(number: int) -> str:
+    return PRICE_STATUSES[number] if number < len(PRICE_STATUSES) else f"status {number}"
 
 
 def _print_status(report: dict[str, Any]) -> None:
@@ -304,7 +342,7 @@ def _print_status(report: dict[str, Any]) -> None:
             if asset["quarantined"]
             else f"{asset['price_usd']:,.4f}"
             if asset["price_status"] == 0
-            else f"not usable ({asset['price_status']})"
+            else f"not usable: {_price_status(asset['price_status'])}"
         )
         table.add_row(
             asset["symbol"],

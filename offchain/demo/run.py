@@ -24,6 +24,7 @@ from web3.logs import DISCARD
 
 from offchain import policy
 from offchain.audit import verify_vault
+from offchain.chain.errors import ConfigError
 from offchain.chain.sender import Sender
 from offchain.chain.vault import KEEPER_ROLE, read_vault
 from offchain.demo import report
@@ -60,8 +61,8 @@ class DemoError(EvenkeelError):
 def run_demo(days: int = TRADING_DAYS, out: Path = OUT, keep_chain: bool = False) -> dict[str, Any]:
     """Run it all on a local chain of its own, print what happens, write chart and report to `out`; the report."""
     console, started = _console(), time.monotonic()
+    _make_folder(out)
     market = history(days)
-    out.mkdir(parents=True, exist_ok=True)
     with _ended_by_sigterm(), _keeper_log(out / "keeper.log"), local_chain(market[0].timestamp) as chain:
         console.print(f"[bold]Evenkeel demo[/]: {days} trading days from {market[0].date} on {chain.url}")
         with console.status("deploying Evenkeel, Uniswap V2 and V3, tokens and feeds"):
@@ -161,6 +162,8 @@ def _replay(
                     _look(world, run, day)
                 run.add_point(day)
             progress.update(task, advance=1, description=_headline(day, runs))
+            if not console.is_terminal and day.date.month != market[number - 1].date.month:
+                console.print(_headline(day, runs))  # no bar there: a line a month
     return attempts
 
 
@@ -353,6 +356,15 @@ def _wait_for_interrupt(console: Console, world: World, runs: list[VaultRun]) ->
 
 
 # ---------------------------------------------------------------- surroundings
+
+
+def _make_folder(out: Path) -> None:
+    """Make `out`, and see that it can be written, before anything else."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "keeper.log").touch()
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write in {out}: {error.strerror}") from None
 
 
 def _console() -> Console:

@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from offchain import __version__
+from offchain.audit.verify import Report
 from offchain.cli import app
 
 VAULT = "0x52908400098527886E0F7030069857D2E4169EE7"
@@ -101,11 +102,58 @@ def test_two_keepers_do_not_share_a_journal(tmp_path: Path) -> None:
     assert "journal: another keeper is using" in result.stderr
 
 
-def test_demo_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "offchain.demo.run", None)  # as if it could not be imported
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [("matplotlib", "pip install '.[demo]'\n"), ("rich.progress", "pip install .\n")],
+)
+def test_demo_names_what_to_install(monkeypatch: pytest.MonkeyPatch, module: str, command: str) -> None:
+    for name in ("offchain.demo.run", "offchain.demo.chart"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)  # as if it could not be imported
     result = evenkeel("demo", "--days", "5")
     assert result.exit_code == 2
-    assert "pip install 'evenkeel[demo]'" in result.stderr
+    assert result.stderr.startswith(f"error: demo: {module.partition('.')[0]} is missing")
+    assert result.stderr.endswith(command)
+
+
+def test_demo_names_a_folder_that_cannot_be_written() -> None:
+    result = evenkeel("demo", "--days", "5", "--out", "/proc/nope")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --out: cannot write in /proc/nope")
+
+
+def test_help_keeps_what_stands_in_brackets() -> None:
+    result = CliRunner().invoke(app, ["keeper", "once", "--help"], env={"COLUMNS": "140"})
+    assert "[setting: vault]" in result.stdout
+    assert "[default: evenkeel.toml]" in result.stdout
+
+
+def report(entries: int, first_break: str | None) -> Report:
+    head = "0x" + "11" * 32
+    return Report(VAULT, 9, head, head, None if first_break else head, entries, first_break)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "message"),
+    [
+        (report(1, None), 0, "verified: 1 entry up to block 9"),
+        (
+            report(0, "kind: no events"),
+            2,
+            "error: no events since block 5: --from-block must be at or before",
+        ),
+        (report(2, "does not start with Created"), 1, "Created; --from-block must be at or before"),
+        (report(2, "price: altered"), 1, "error: price: altered\n"),
+    ],
+)
+def test_audit_verify_says_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, found: Report, code: int, message: str
+) -> None:
+    monkeypatch.setattr("offchain.cli._connect", lambda settings: None)
+    monkeypatch.setattr("offchain.audit.verify_vault", lambda *_: found)
+    result = evenkeel("audit", "verify", VAULT, "--from-block", "5")
+    assert result.exit_code == code
+    assert message in result.output
 
 
 def test_keeper_run_stays_up_without_a_node_and_stops_on_sigterm(tmp_path: Path) -> None:
