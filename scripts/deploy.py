@@ -72,10 +72,10 @@ RULE_NUMBERS = [
 
 def main(file: str = "deploy/example.yaml") -> dict[str, str]:
     """Deploy what `file` says to the active network; the addresses by name."""
-    plan = yaml.safe_load((ROOT / file).read_text())
+    plan = read(ROOT / file)
     check(plan)
     rehearsal = network.show_active() == "evenkeel"
-    deployer = accounts[0] if rehearsal else accounts.load(need(plan, "account"))
+    deployer = accounts[0] if rehearsal else unlock(need(plan, "account"))
     folder = ROOT / "deploy" / "out" / network.show_active()
     folder.mkdir(parents=True, exist_ok=True)
     book = AddressBook(folder / "addresses.json", fresh=rehearsal)
@@ -91,6 +91,27 @@ def main(file: str = "deploy/example.yaml") -> dict[str, str]:
         create_vault(project, plan["vault"], assets, deployer, book)
     print(json.dumps(book.addresses, indent=2))
     return book.addresses
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The deployment file, or exit and say what is wrong with it."""
+    try:
+        plan = yaml.safe_load(file.read_text())
+    except OSError as error:
+        sys.exit(f"{file}: {error.strerror}; copy deploy/example.yaml and name the copy")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        sys.exit(f"{file}: not valid YAML: {error}")
+    if not isinstance(plan, dict):
+        sys.exit(f"{file}: not a deployment file; compare it with deploy/example.yaml")
+    return plan
+
+
+def unlock(name: str) -> LocalAccount:
+    """The account that brownie keeps by that name; brownie asks for its password."""
+    try:
+        return accounts.load(name)
+    except FileNotFoundError:
+        sys.exit(f"account: {name}: run `brownie accounts new {name}`")
 
 
 def check(plan: dict[str, Any]) -> None:
