@@ -440,6 +440,8 @@ def test_an_almost_empty_budget_is_used_up() -> None:
     assert low.verdict is not None and full.verdict is not None
     assert low.verdict.charge == pytest.approx(WAD * 0.5 / 10_000, rel=1e-4)
     assert low.verdict.charge <= WAD * 0.5 / 10_000 < full.verdict.charge
+    assert low.certificate is not None
+    assert low.certificate.gap < policy.nav(state) // 10**7  # the whole rule is in the relaxed problem
     assert "the loss budget allows no more" in low.explanations[0]
     none = plan(spent_budget(problem, 0))
     assert none.reason == "the vault would refuse every size of the trade: loss budget exceeded"
@@ -518,6 +520,15 @@ def test_the_single_pool_plan_stands_in_for_an_optimiser_that_fails(monkeypatch:
     assert plan(problem) == exact
     lost = plan(replace(problem, hub=""))
     assert not lost.trades and lost.reason == "the joint optimiser failed (singular)"
+
+
+def test_the_single_pool_plan_is_taken_where_it_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(3)
+    exact = single_pool_plan(problem)
+    monkeypatch.setattr(planner, "_exact", lambda *_: None)
+    found = plan(problem)
+    assert (found.payload, found.method) == (exact.payload, "single pool")
+    check_plan(problem, found)
 
 
 def test_the_same_problem_gives_the_same_payload() -> None:
