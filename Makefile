@@ -8,14 +8,12 @@ NATRIX_OFF := NTX1 NTX2 NTX4 NTX5 NTX11
 checksum = $(shell cat $(1) | cksum | tr -d ' ')
 PY_STAMP   := .venv/.installed-$(call checksum,requirements/*.txt pyproject.toml)
 NODE_STAMP := node_modules/.installed-$(call checksum,package-lock.json)
-# Only directories that hold tests: a young repository need not have them all.
-OFFCHAIN_TESTS := $(wildcard tests/offchain tests/integration tests/stateful)
 
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install artifacts test test-unit test-offchain check format gas mutate demo lock clean
+.PHONY: help install artifacts test test-brownie test-contracts test-offchain check format gas mutate demo lock clean
 
 help: ## print the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,17 +43,16 @@ $(NODE_STAMP): package-lock.json
 artifacts: install ## compile the contracts into offchain/chain/artifacts
 	$(BIN)/python scripts/build_artifacts.py
 
-test: install test-unit test-offchain ## all tests: contracts with brownie, then the rest with pytest
+test: install test-brownie test-contracts test-offchain ## all tests, on two cores
 
-test-unit: install
-ifneq ($(wildcard tests/unit),)
-	$(BIN)/brownie test tests/unit -n 2
-endif
+test-brownie: install ## what brownie must keep doing
+	$(BIN)/brownie test tests/brownie
 
-test-offchain: install
-ifneq ($(OFFCHAIN_TESTS),)
-	$(BIN)/pytest -p no:pytest-brownie $(OFFCHAIN_TESTS)
-endif
+test-contracts: install ## contracts in process: a file a function, attacks, invariants
+	$(BIN)/pytest -p no:pytest-brownie -q -n 2 tests/unit tests/stateful
+
+test-offchain: install ## policy, planner, keeper, audit; on local chains too
+	$(BIN)/pytest -p no:pytest-brownie -q -n 2 --dist loadfile tests/offchain tests/integration
 
 .PHONY: fuzz
 fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again

@@ -129,14 +129,16 @@ def execute(vault: address, data: Bytes[changes.MAX_DATA]):
 @external
 def cancel(vault: address, data: Bytes[changes.MAX_DATA]):
     """
-    @notice Drop a queued change: the admin's second thoughts or a guardian's veto. Changes to a guardian's own roles
-            cannot be vetoed: else guardians could never be replaced.
+    @notice Drop a queued change: the admin's second thoughts or a guardian's veto. A guardian's removal cannot be
+            vetoed: else guardians could never be replaced.
     """
     if msg.sender != self._admin(vault):
         assert self._has(vault, GUARDIAN), "not admin or guardian"
         if convert(slice(data, 0, 4), bytes4) == SET_ROLE:
             account: address = abi_decode(slice(data, 36, 32), address)
-            assert staticcall IVault(vault).roles(account) & GUARDIAN == 0, "no veto on a guardian's roles"
+            old: uint256 = staticcall IVault(vault).roles(account)
+            new: uint256 = abi_decode(slice(data, 68, 32), uint256)
+            assert old & GUARDIAN == 0 or new & ~old > 0, "no veto on a guardian's removal"
     changes._cancel(vault, data)
 
 

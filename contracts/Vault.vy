@@ -243,11 +243,12 @@ def mint_in_kind(
     assert len(max_amounts) == len(words), "wrong length"
     ledger: shares.Ledger = shares._current()
     assert ledger.supply > 0, "not initialized"
+    entry: uint256 = shares._entry_supply(ledger)
     amounts: DynArray[uint256, MAX_ASSETS] = []
     for i: uint256 in range(len(words), bound=MAX_ASSETS):
         token: address = portfolio._token(words[i])
         balance: uint256 = staticcall IERC20(token).balanceOf(self)
-        needed: uint256 = self._mint_amount(balance, amount, ledger.supply)
+        needed: uint256 = self._mint_amount(balance, amount, entry)
         assert needed <= max_amounts[i], "amount above maximum"
         self._pull(token, balance, needed)
         amounts.append(needed)
@@ -540,7 +541,7 @@ def balances() -> DynArray[uint256, MAX_ASSETS]:
 @view
 @nonreentrant
 def preview_mint_in_kind(amount: uint256) -> DynArray[uint256, MAX_ASSETS]:
-    supply: uint256 = shares._current().supply
+    supply: uint256 = shares._entry_supply(shares._current())
     amounts: DynArray[uint256, MAX_ASSETS] = []
     balances: DynArray[uint256, MAX_ASSETS] = self._balances(self._words)
     for balance: uint256 in balances:

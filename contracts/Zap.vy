@@ -19,6 +19,7 @@ interface Vault:
     def assets() -> DynArray[address, MAX_ASSETS]: view
     def balances() -> DynArray[uint256, MAX_ASSETS]: view
     def totalSupply() -> uint256: view
+    def melting() -> (uint256, uint256): view
     def preview_mint_in_kind(shares: uint256) -> DynArray[uint256, MAX_ASSETS]: view
     def mint_in_kind(
         shares: uint256, max_amounts: DynArray[uint256, MAX_ASSETS], receiver: address
@@ -293,7 +294,8 @@ def _execute(
 @view
 def _affordable_shares(vault: address, assets: DynArray[address, MAX_ASSETS]) -> uint256:
     # The most shares with ceil(held_i · shares / supply) <= balance_i for every asset i: rounds down.
-    supply: uint256 = staticcall Vault(vault).totalSupply()
+    # who enters pays as if the fee shares that melt were gone
+    supply: uint256 = staticcall Vault(vault).totalSupply() - (staticcall Vault(vault).melting())[0]
     held: DynArray[uint256, MAX_ASSETS] = staticcall Vault(vault).balances()
     shares: uint256 = max_value(uint256)
     for i: uint256 in range(len(assets), bound=MAX_ASSETS):

@@ -1,1 +1,1 @@
-"""Shared by all tests. `tests/unit` runs under brownie, everything else with `pytest -p no:pytest-brownie`."""
+"""Shared by all tests. `tests/brownie` runs under brownie, everything else with `pytest -p no:pytest-brownie`."""

@@ -32,7 +32,8 @@ def _charge(word: uint256, points: int256) -> uint256:
     before: int256 = self._level(word)
     after: int256 = before + points
     # back towards 0 it may always go: the capacity may have been lowered meanwhile
-    assert abs(after) <= self._capacity(word) or abs(after) < abs(before), "flow limit exceeded"
+    towards_zero: bool = abs(after) < abs(before) and (after > 0) == (before > 0)
+    assert abs(after) <= self._capacity(word) or towards_zero, "flow limit exceeded"
     return self._pack(word, after)
 
 

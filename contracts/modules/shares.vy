@@ -224,6 +224,17 @@ def _current() -> Ledger:
 
 @internal
 @view
+def _entry_supply(ledger: Ledger) -> uint256:
+    """
+    @return The supply without fee shares that are still melting: who enters pays as if they were gone.
+    """
+    if not ledger.melts:
+        return ledger.supply
+    return ledger.supply - ((self._melting & MAX_SUPPLY) - ledger.melted)
+
+
+@internal
+@view
 def _melted() -> uint256:
     """
     @return Fee shares that the stored supply still counts and that are no more. Rounded down.

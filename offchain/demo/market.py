@@ -87,7 +87,7 @@ def _prices(row: dict[str, str]) -> tuple[int, ...]:
 def _price_file() -> Path:
     spec = find_spec("skfolio")  # finds the package without importing it
     if spec is None or spec.origin is None:
-        raise ConfigError("skfolio is missing, which carries the price history: pip install 'evenkeel[demo]'")
+        raise ConfigError("skfolio is missing, which carries the price history: pip install '.[demo]'")
     file = Path(spec.origin).parent / "datasets" / "data" / "sp500_dataset.csv.gz"
     if not file.is_file():
         raise ConfigError(f"skfolio's price file is not where it is expected: {file}")

@@ -205,7 +205,10 @@ def speed_budget_used(state: VaultState, now: int) -> int:
 
 
 def mint_amounts(state: VaultState, shares: int) -> list[int]:
-    """Token units that minting `shares` in kind takes, rounded up. `state` has the fee accrued (`accrue_fee`)."""
+    """Token units that minting `shares` in kind takes, rounded up.
+
+    `state` has the fee accrued (`accrue_fee`), and no teller's fee melts in it.
+    """
     return [-(-q * shares // state.supply) for q in state.balances]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from tests.support.evm import artifact, uniswap_artifact  # noqa: E402
 
 SNAPSHOT = Path(__file__).with_name("gas_snapshot.json")
 REPORT = ROOT / "reports" / "benchmarks" / "gas.json"
-ANVIL = ROOT / "node_modules" / ".bin" / "anvil"
+ANVIL = ROOT / "node_modules" / "@foundry-rs" / "anvil-linux-amd64" / "bin" / "anvil"
 WAD = 10**18
 DAY = 86_400
 SEED = 1_000  # USD of each asset; every token has 18 decimals and starts at 1 USD
@@ -123,8 +124,11 @@ def anvil(hardfork: str) -> Iterator[Chain]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
+    program = str(ANVIL) if ANVIL.exists() else shutil.which("anvil")
+    if program is None:
+        sys.exit("anvil: not found; npm brings it on Linux (make install), elsewhere put it on PATH")
     process = subprocess.Popen(
-        [str(ANVIL), "--port", str(port), "--hardfork", hardfork, "--silent", "--gas-limit", "60000000"],
+        [program, "--port", str(port), "--hardfork", hardfork, "--silent", "--gas-limit", "60000000"],
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -400,6 +404,8 @@ def main() -> None:
     if arguments.update:
         SNAPSHOT.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
     elif arguments.check:
+        if not SNAPSHOT.exists():
+            sys.exit("no snapshot yet: make gas UPDATE=1")
         kept = json.loads(SNAPSHOT.read_text())
         changes = [
             f"{target}, {name}, N = {count}: {kept.get(target, {}).get(name, {}).get(count)} -> {used}"

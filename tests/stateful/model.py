@@ -369,7 +369,7 @@ class Vault:
         )
 
     def mint_amounts(self, shares: int) -> list[int]:
-        supply = self.accrued()[0]
+        supply = self.accrued()[0] - self.still_melting()[0]
         return [-(-q * shares // supply) for q in self.holdings()]
 
     def redeem_amounts(self, shares: int, skip: int) -> list[int]:
@@ -448,7 +448,7 @@ class Vault:
     def mint_in_kind(self, sender: str, amount: int, most: Sequence[int], receiver: str) -> list[int]:
         check(amount > 0, "zero shares")
         check(len(most) == self.count, "wrong length")
-        supply = self.accrued()[0]
+        supply = self.accrued()[0] - self.still_melting()[0]  # who enters pays as if it had melted
         amounts = []
         for i, limit in enumerate(most):
             token = self.token(i)
@@ -968,7 +968,8 @@ class Timelock:
         data = timelock_call(name, vault.address, *args)
         if sender != vault.admin:
             check(bool(vault.roles[sender] & GUARDIAN), "not admin or guardian")
-            check(name != "set_role" or not vault.roles[args[0]] & GUARDIAN, "no veto on a guardian's roles")
+            old = vault.roles[args[0]] if name == "set_role" else 0
+            check(not old & GUARDIAN or bool(args[1] & ~old), "no veto on a guardian's removal")
         check(self.world.ready_at.get((vault.address, data), 0) > 0, "not queued")
         self.world.ready_at[vault.address, data] = 0
         self.world.emit(

@@ -74,7 +74,7 @@ def test_through_the_teller_pays_the_fee_twice(desk: Desk):
 
 
 @pytest.mark.parametrize("hours", [1, 3, 6])
-def test_who_stays_earns_what_every_holder_earns(desk: Desk, hours: int):
+def test_who_was_there_before_earns_what_every_holder_earns(desk: Desk, hours: int):
     before = wealth(desk.world, STRANGER)
     step_in(desk, SUPPLY)
     desk.call("deposit", PAID, ALICE)
@@ -83,6 +83,18 @@ def test_who_stays_earns_what_every_holder_earns(desk: Desk, hours: int):
     step_out(desk)
     fair = FEE * hours // 6 * SUPPLY // supply
     assert wealth(desk.world, STRANGER) - before == pytest.approx(fair, rel=0.01)
+
+
+@pytest.mark.parametrize("hours", [1, 3, 6])
+@pytest.mark.parametrize("shares", [SUPPLY, 20 * SUPPLY])
+def test_stepping_in_after_the_fee_and_staying_takes_nothing(desk: Desk, hours: int, shares: int):
+    """Nor can who paid a fee mint a multiple of the supply to get it back: entering in kind pays as if it had melted."""
+    desk.call("deposit", PAID, ALICE)
+    before = wealth(desk.world, STRANGER)
+    step_in(desk, shares)
+    desk.world.sleep(hours * 3_600)
+    step_out(desk)
+    assert wealth(desk.world, STRANGER) <= before + DUST
 
 
 @pytest.mark.parametrize("hours", [1, 3, 6, 24])

@@ -450,7 +450,7 @@ def test_a_guardian_cannot_veto_its_own_removal(target: Target):
     data = target.calldata("set_role", GUARDIAN, 0)
     target.queue(data)
     target.sleep(DELAY)
-    with reverts("no veto on a guardian's roles"):
+    with reverts("no veto on a guardian's removal"):
         target.cancel(data, GUARDIAN)
     target.execute(data)
     assert target.vault.call("roles", GUARDIAN) == 0
@@ -465,7 +465,7 @@ def test_a_guardian_cannot_veto_another_guardians_removal(target: Target):
     for removed, vetoer in ((GUARDIAN, ALICE), (ALICE, GUARDIAN)):
         data = target.calldata("set_role", removed, 0)
         target.queue(data)
-        with reverts("no veto on a guardian's roles"):
+        with reverts("no veto on a guardian's removal"):
             target.cancel(data, vetoer)
 
 
@@ -508,9 +508,9 @@ def test_a_guardians_stop_cannot_be_made_lasting(target: Target, stop):
 
 def test_a_disguised_change_of_a_guardians_roles_changes_no_other(target: Target):
     """What cannot be vetoed names one account, a guardian's, and sets its roles: nothing else fits in."""
-    data = target.calldata("set_role", GUARDIAN, 7) + encode(["address", "uint256"], [ATTACKER, 7])
+    data = target.calldata("set_role", GUARDIAN, 0) + encode(["address", "uint256"], [ATTACKER, 7])
     target.queue(data)
-    with reverts("no veto on a guardian's roles"):
+    with reverts("no veto on a guardian's removal"):
         target.cancel(data, GUARDIAN)
     target.sleep(DELAY)
     target.execute(data)

@@ -46,7 +46,7 @@ REASONS = {
     "not ready",
     "expired",
     "needs the delay",
-    "no veto on a guardian's roles",
+    "no veto on a guardian's removal",
     "too soon after the last",
 }
 
@@ -89,8 +89,9 @@ class Episode:
         if caller != self.admin:
             if not self.roles.get(caller, 0) & 4:
                 return "not admin or guardian"
-            if change[0] == "set_role" and self.roles[change[1]] & 4:
-                return "no veto on a guardian's roles"
+            old = self.roles[change[1]] if change[0] == "set_role" else 0
+            if old & 4 and not change[2] & ~old:
+                return "no veto on a guardian's removal"
         return "" if change in self.ready else "not queued"
 
     def refuses_at_once(self, change: Change, caller: str) -> str:

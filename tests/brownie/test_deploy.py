@@ -1,12 +1,15 @@
-"""`brownie run deploy` on the local chain, with the example file."""
+"""`brownie run deploy` on the local chain with the example file, and the vault as brownie's users test it."""
 
 import json
 
+import brownie
 import pytest
 import yaml
-from brownie import Timelock, Vault, VaultFactory, accounts
+from brownie import ZERO_ADDRESS, TestToken, Timelock, Vault, VaultFactory, accounts
 
 from scripts import deploy
+
+WAD = 10**18
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,63 @@ def test_deploy_names_the_field_that_is_wrong(tmp_path, section, field, value, m
     file.write_text(yaml.safe_dump(plan))
     with pytest.raises(SystemExit, match=message):
         deploy.main(str(file))
+
+
+# The vault: events, exact revert strings
+
+
+@pytest.fixture(scope="module")
+def vault(addresses):
+    return Vault.at(addresses["EK6040"])
+
+
+@pytest.fixture
+def approved(vault):
+    for token in vault.assets():
+        TestToken.at(token).approve(vault, 2**256 - 1, {"from": accounts[0]})
+
+
+def test_mint_in_kind_emits_the_flow(vault, approved):
+    amounts = vault.preview_mint_in_kind(WAD)
+    tx = vault.mint_in_kind(WAD, amounts, accounts[1], {"from": accounts[0]})
+    assert tx.return_value == amounts
+    assert tx.events["MintedInKind"] == {
+        "caller": accounts[0],
+        "receiver": accounts[1],
+        "shares": WAD,
+        "amounts": amounts,
+        "flow_sequence": 1,
+    }
+    assert vault.balanceOf(accounts[1]) == WAD
+
+
+def test_mint_in_kind_above_the_maximum_reverts(vault, approved):
+    with brownie.reverts("amount above maximum"):
+        vault.mint_in_kind(WAD, [0] * len(vault.assets()), accounts[1], {"from": accounts[0]})
+
+
+def test_redeem_in_kind_to_nobody_reverts(vault):
+    with brownie.reverts("receiver not allowed"):
+        vault.redeem_in_kind(
+            WAD, ZERO_ADDRESS, accounts[0], [0] * len(vault.assets()), 0, {"from": accounts[0]}
+        )
+
+
+def test_rebalance_by_a_stranger_reverts(vault):
+    with brownie.reverts("not keeper"):
+        vault.rebalance([0, 0], accounts[9], b"", bytes(32), 1, 2**40, {"from": accounts[9]})
+
+
+def test_changes_wait_for_the_timelock(addresses, vault):
+    timelock = Timelock.at(addresses["Timelock"])
+    call = timelock.set_role.encode_input(vault, accounts[9], 1)
+    with brownie.reverts("needs the delay"):
+        timelock.set_role(vault, accounts[9], 1, {"from": accounts[0]})
+    queued = timelock.queue(vault, call, {"from": accounts[0]})
+    assert queued.events["Queued"]["ready_at"] == queued.timestamp + 2 * 86_400
+    with brownie.reverts("not ready"):
+        timelock.execute(vault, call, {"from": accounts[0]})
+    brownie.chain.sleep(2 * 86_400)
+    done = timelock.execute(vault, call, {"from": accounts[0]})
+    assert done.events["RuleChanged"]["name"] == "set_role"
+    assert vault.roles(accounts[9]) == 1
