@@ -40,6 +40,8 @@ REPORT = ROOT / "reports" / "benchmarks" / "gas.json"
 ANVIL = ROOT / "node_modules" / "@foundry-rs" / "anvil-linux-amd64" / "bin" / "anvil"
 WAD = 10**18
 DAY = 86_400
+START = 1_700_000_000
+BLOCK_SECONDS = 12  # the same in every run: a V2 pair's first swap in a second costs more
 SEED = 1_000  # USD of each asset; every token has 18 decimals and starts at 1 USD
 POOL = 10_000_000  # USD of each side
 ZERO = "0x" + "00" * 20
@@ -105,7 +107,8 @@ class Chain:
         return int(self._mine(call, sender)["gasUsed"])
 
     def sleep(self, seconds: int) -> None:
-        self.web3.provider.make_request("evm_increaseTime", [seconds])  # type: ignore[arg-type]
+        now = self.web3.eth.get_block("latest")["timestamp"]
+        self.web3.provider.make_request("evm_setNextBlockTimestamp", [now + seconds])  # type: ignore[arg-type]
         self.web3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
 
     def _mine(self, call: Any, sender: str) -> Any:
@@ -128,7 +131,7 @@ def anvil(hardfork: str) -> Iterator[Chain]:
     if program is None:
         sys.exit("anvil: not found; npm brings it on Linux (make install), elsewhere put it on PATH")
     process = subprocess.Popen(
-        [program, "--port", str(port), "--hardfork", hardfork, "--silent", "--gas-limit", "60000000"],
+        [program, "--port", str(port), "--hardfork", hardfork, "--timestamp", str(START), "--silent"],
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -137,6 +140,7 @@ def anvil(hardfork: str) -> Iterator[Chain]:
             if web3.is_connected():
                 break
             time.sleep(0.05)
+        web3.provider.make_request("anvil_setBlockTimestampInterval", [BLOCK_SECONDS])  # type: ignore[arg-type]
         yield Chain(web3)
     finally:
         process.terminate()

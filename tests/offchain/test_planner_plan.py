@@ -1,4 +1,4 @@
-"""The single-pool plan, which the joint one is measured against: what it plans, what it leaves alone, and that the rules accept all of it."""
+"""The single-pool plan, which the joint one is measured against: what it trades, and that the rules accept it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_who_was_there_before_earns_what_every_holder_earns(desk: Desk, hours: i
 @pytest.mark.parametrize("hours", [1, 3, 6])
 @pytest.mark.parametrize("shares", [SUPPLY, 20 * SUPPLY])
 def test_stepping_in_after_the_fee_and_staying_takes_nothing(desk: Desk, hours: int, shares: int):
-    """Nor can who paid a fee mint a multiple of the supply to get it back: entering in kind pays as if it had melted."""
+    """Nor can who paid a fee mint a multiple of the supply to get it back: entering pays as if it had melted."""
     desk.call("deposit", PAID, ALICE)
     before = wealth(desk.world, STRANGER)
     step_in(desk, shares)
