@@ -72,6 +72,7 @@ def vault(addresses):
 @pytest.fixture
 def approved(vault):
     for token in vault.assets():
+        TestToken.at(token).mint(accounts[0], 10**24, {"from": accounts[0]})
         TestToken.at(token).approve(vault, 2**256 - 1, {"from": accounts[0]})
 
 
