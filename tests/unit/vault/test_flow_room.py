@@ -129,6 +129,19 @@ def test_after_a_lowered_capacity_never_exceeds_it(world: OpenWorld) -> None:
     flow(world, -percent(world, 100))
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_after_a_lowered_capacity_leads_back_and_not_past_it(world: OpenWorld, direction: int) -> None:
+    world.mint(ALICE, percent(world, 5_000))
+    flow(world, direction * percent(world, 400))
+    world.as_timelock("set_teller", TELLER, 100, 0)
+    flow(world, -direction * percent(world, 100))  # still beyond the new capacity, but on its way back
+    with reverts("flow limit exceeded"):
+        flow(world, direction)
+    with reverts("flow limit exceeded"):
+        flow(world, -direction * percent(world, 550))
+    flow(world, -direction * percent(world, 350))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_follows_a_model(world: OpenWorld, seed: int) -> None:
     """A random sequence of flows and waits against the bucket, written out."""
