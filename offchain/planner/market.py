@@ -9,7 +9,7 @@ import numpy as np
 from offchain import policy
 from offchain.errors import PoolError
 from offchain.planner.joint import Market, Segments, Vector
-from offchain.planner.pools import PIPS, Q96, Pool, V2Pool, V3Pool, same
+from offchain.planner.pools import Q96, Pool, V2Pool, same, stretches
 from offchain.planner.problem import BPS, GAS_V2, GAS_V3, Problem, closing_limits, reopen_price
 from offchain.policy import WAD
 
@@ -189,7 +189,7 @@ def _segments(
             if not pieces:
                 why[m] = why[m] or "no liquidity inside pool_limit_bps"
             for k, (depth, start, end) in enumerate(pieces):
-                rows.append((m, i, o, _keep(pool), depth, start, end))
+                rows.append((m, i, o, pool.keep, depth, start, end))
                 legs.append(2 * m + direction)
                 ended.append(k == len(pieces) - 1)
     columns = list(zip(*rows, strict=True)) or [()] * 7
@@ -197,10 +197,6 @@ def _segments(
     what = [np.array(column, dtype=np.float64) for column in columns[3:]]
     segments = Segments(who[0], who[1], who[2], what[0], what[1], what[2], what[3])
     return segments, np.array(legs, dtype=np.int64), np.array(ended, dtype=bool), why
-
-
-def _keep(pool: Pool) -> float:
-    return 1 - (pool.fee_bps / BPS if isinstance(pool, V2Pool) else pool.fee / PIPS)
 
 
 def _pieces(
@@ -212,18 +208,13 @@ def _pieces(
     """
     scale = (unit_out / unit_in) ** 0.5  # from raw to oracle's units
     size = (unit_out * unit_in) ** 0.5
-    downward = same(token_in, pool.token0)
-    if isinstance(pool, V2Pool):
-        held_in, held_out = (
-            float(r) for r in ((pool.reserve0, pool.reserve1) if downward else (pool.reserve1, pool.reserve0))
-        )
-        if held_in <= 0 or held_out <= 0:
-            return []
-        start = (held_out / held_in) ** 0.5 * scale
-        ranges = [((held_in * held_out) ** 0.5 * size, start, start * FLOOR)]
-    else:
-        ranges = _v3_ranges(pool, token_in, downward, scale, size)
-    kept = ranges if limit is None else _fair(ranges, _keep(pool), 1 - limit)
+    ranges: list[tuple[float, float, float]] = []
+    for depth, start, end in stretches(pool, token_in):
+        lowest = (ranges[0][1] if ranges else start * scale) * FLOOR
+        if start * scale <= lowest:
+            break
+        ranges.append((depth * size, start * scale, max(end * scale, lowest)))
+    kept = ranges if limit is None else _fair(ranges, pool.keep, 1 - limit)
     if kept:
         depth, start, end = kept[-1]
         end *= 1 + SAFE_END
@@ -255,21 +246,6 @@ def _fair(
         taken += depth * (1 / end - 1 / start) / keep
         paid += depth * (start - end)
     return kept
-
-
-def _v3_ranges(
-    pool: V3Pool, token_in: str, downward: bool, scale: float, size: float
-) -> list[tuple[float, float, float]]:
-    found = []
-    lowest = 0.0
-    for liquidity, begin, finish in pool.ranges(token_in):
-        start, end = (begin / Q96, finish / Q96) if downward else (Q96 / begin, Q96 / finish)
-        lowest = lowest or start * FLOOR
-        if start <= lowest:
-            break
-        if start > end:
-            found.append((liquidity * size, start * scale, end * scale))
-    return found
 
 
 def keep_legs(reading: Reading, kept: np.ndarray) -> Reading:

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import floor, log
+from math import floor, log, sqrt
 
 from offchain.errors import PoolError
 
@@ -33,6 +33,11 @@ class V2Pool:
     fee_bps: int  # 30 on Uniswap
     reserve0: int
     reserve1: int
+
+    @property
+    def keep(self) -> float:
+        """The share of what comes in that the fee leaves."""
+        return 1 - self.fee_bps / 10_000
 
     def amount_out(self, token_in: str, amount_in: int) -> int:
         """Token units paid for `amount_in` of `token_in`, the fee taken."""
@@ -81,6 +86,11 @@ class V3Pool:
     ticks: tuple[tuple[int, int], ...]
     known_from: int = MIN_TICK
     known_to: int = MAX_TICK
+
+    @property
+    def keep(self) -> float:
+        """The share of what comes in that the fee leaves."""
+        return 1 - self.fee / PIPS
 
     def amount_out(self, token_in: str, amount_in: int) -> int:
         """Token units paid for `amount_in` of `token_in`, the fee taken."""
@@ -204,6 +214,26 @@ def zero_for_one(pool: Pool, token_in: str) -> bool:
 def trades(pool: Pool, a: str, b: str) -> bool:
     """The pool exchanges these two tokens."""
     return {pool.token0.lower(), pool.token1.lower()} == {a.lower(), b.lower()}
+
+
+def stretches(pool: Pool, token_in: str) -> Iterator[tuple[float, float, float]]:
+    """(depth, start, end) of each stretch of constant liquidity that selling `token_in` crosses, for optimisers.
+
+    start and end are square roots of the price, token units out a unit in, fee apart. From start down to y the stretch
+    takes depth · (1/y − 1/start) / keep and pays depth · (start − y). A V2 pool is one, a V3 pool one a tick range.
+    """
+    downward = zero_for_one(pool, token_in)
+    if isinstance(pool, V2Pool):
+        room = pool.capacity(token_in)
+        x, y = (pool.reserve0, pool.reserve1) if downward else (pool.reserve1, pool.reserve0)
+        if room > 0:
+            start = sqrt(y / x)
+            yield sqrt(x * y), start, start * (x / (x + pool.keep * room))
+        return
+    for liquidity, begin, finish in pool.ranges(token_in):
+        start, end = (begin / Q96, finish / Q96) if downward else (Q96 / begin, Q96 / finish)
+        if start > end:
+            yield float(liquidity), start, end
 
 
 # ---------------------------------------------------------------- Uniswap V3 maths
