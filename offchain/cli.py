@@ -23,6 +23,7 @@ from web3.exceptions import Web3Exception
 from offchain import __version__
 from offchain.chain.contracts import address_of
 from offchain.chain.errors import ConfigError
+from offchain.chain.oracle import price_status
 from offchain.chain.sender import revert_reason
 from offchain.errors import EvenkeelError
 from offchain.settings import Settings, load_settings
@@ -35,17 +36,6 @@ R = TypeVar("R")
 EXIT_FAILED = 1  # the thing asked for did not happen
 EXIT_USAGE = 2  # a setting or argument is wrong
 DEMO_EXTRA = {"matplotlib", "pandas", "skfolio"}  # what only `evenkeel demo` needs
-PRICE_STATUSES = (  # of PriceOracle, by number
-    "OK",
-    "NO_FEED",
-    "CALL_FAILED",
-    "BAD_ANSWER",
-    "BAD_ROUND",
-    "STALE",
-    "SEQUENCER_DOWN",
-    "DEVIATES",
-    "NO_SECOND_SOURCE",
-)
 
 app = typer.Typer(
     help="Keeps on-chain baskets at their target weights.\n\n"
@@ -326,10 +316,6 @@ def _reason(reason: str, mode: int) -> str:
     return reason.partition("; ")[2] if mode == policy.Mode.THRESHOLD else reason
 
 
-def _price_status(number: int) -> str:
-    return PRICE_STATUSES[number] if number < len(PRICE_STATUSES) else f"status {number}"
-
-
 def _print_status(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['vault']}  NAV {report['nav_usd']:,.2f} USD  block {report['block']}")
     table.add_column("asset")
@@ -342,7 +328,7 @@ def _print_status(report: dict[str, Any]) -> None:
             if asset["quarantined"]
             else f"{asset['price_usd']:,.4f}"
             if asset["price_status"] == 0
-            else f"not usable: {_price_status(asset['price_status'])}"
+            else f"not usable: {price_status(asset['price_status'])}"
         )
         table.add_row(
             asset["symbol"],

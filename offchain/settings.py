@@ -6,6 +6,7 @@ Nothing is signed unless a keystore is named. `ETH_RPC_URL` is accepted for the 
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,19 @@ class Settings(BaseSettings):
     )
     vault: str | None = Field(default=None, description="the vault to keep on target")
     executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
-    hub: str | None = Field(default=None, description="the cash token that every swap goes through")
+    hub: str | None = Field(
+        default=None,
+        description="a cash token that swaps may pass through, such as USDC; adds the single-pool plan to compare with",
+    )
+    native_token: str | None = Field(
+        default=None, description="the wrapped native token, WETH; the vault's oracle prices gas with it"
+    )
+    native_price_usd: Decimal | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="USD a whole native token, to price gas where the oracle cannot",
+    )
     keystore: Path | None = Field(
         default=None, description="encrypted account file; without it nothing is signed"
     )
@@ -74,7 +87,7 @@ class Settings(BaseSettings):
     journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
     log_json: bool = Field(default=False, description="log lines as JSON")
 
-    @field_validator("vault", "executor", "hub", "simulate_as")
+    @field_validator("vault", "executor", "hub", "native_token", "simulate_as")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from eth_utils.crypto import keccak
@@ -16,12 +17,26 @@ from eth_utils.crypto import keccak
 from offchain import __version__, policy
 from offchain.chain.vault import Snapshot
 from offchain.errors import EvenkeelError
+from offchain.keeper.market import GasPrice
 from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
 
 __all__ = ["PLANNER_VERSION", "Decision", "Planner", "canonical_json", "decide"]
 
 PLANNER_VERSION = f"evenkeel {__version__} joint"
+
+PLAN_RECORD = (  # of the plan, what the record keeps: the trade, what it should lead to and cost, why, and the proof
+    "sells",
+    "payload",
+    "legs",
+    "balances_after",
+    "method",
+    "costs",
+    "drift_before",
+    "drift_after",
+    "certificate",
+    "explanations",
+)
 
 Planner = Callable[[Problem], Plan]
 
@@ -39,18 +54,24 @@ class Decision:
     commitment: bytes  # keccak256 of the record: `decision` of the vault's rebalance
 
 
-def decide(snapshot: Snapshot, problem: Problem, planner: Planner = joint_plan) -> Decision:
-    """Plan for `problem`, whose state is the snapshot's, and check the plan against the rules."""
+def decide(
+    snapshot: Snapshot, problem: Problem, planner: Planner = joint_plan, gas: GasPrice | None = None
+) -> Decision:
+    """Plan for `problem`, whose state is the snapshot's, and check the plan against the rules.
+
+    `gas`: where `problem.gas_price` comes from, for the record.
+    """
     state, now = problem.state, problem.now
     session, refusal = policy.next_session(state, now)
     if refusal:
         return waiting(snapshot, now)
+    decided = partial(_decision, snapshot, problem, gas, session)
     try:
         plan = planner(problem)
     except EvenkeelError as error:
-        return _decision(snapshot, problem, None, session, f"no plan: {error}")
+        return decided(None, f"no plan: {error}")
     if not plan.trades:
-        return _decision(snapshot, problem, plan, session, plan.reason)
+        return decided(plan, plan.reason)
     verdict = policy.check_rebalance(
         state,
         plan.sells,
@@ -61,14 +82,8 @@ def decide(snapshot: Snapshot, problem: Problem, planner: Planner = joint_plan) 
         executor=problem.executor,
     )
     if not verdict.ok:
-        return _decision(
-            snapshot,
-            problem,
-            plan,
-            session,
-            f"the vault would refuse the plan: {verdict.reason}",
-        )
-    return _decision(snapshot, problem, plan, session, _why(snapshot, now), act=True)
+        return decided(plan, f"the vault would refuse the plan: {verdict.reason}")
+    return decided(plan, _why(snapshot, now), act=True)
 
 
 def waiting(snapshot: Snapshot, now: int) -> Decision:
@@ -88,8 +103,9 @@ def canonical_json(value: object) -> str:
 def _decision(
     snapshot: Snapshot,
     problem: Problem,
-    plan: Plan | None,
+    gas: GasPrice | None,
     session: int,
+    plan: Plan | None,
     reason: str,
     *,
     act: bool = False,
@@ -99,27 +115,11 @@ def _decision(
         for field in dataclasses.fields(problem)
         if field.name != "state"
     }
-    planned = (
-        None
-        if plan is None
-        else {
-            "sells": plan.sells,
-            "payload": plan.payload,
-            "balances_after": plan.balances_after,
-        }
-    )
-    record = canonical_json(
-        _seen(snapshot, problem.now) | {"inputs": inputs, "plan": planned, "reason": reason}
-    )
-    return Decision(
-        act,
-        reason,
-        _trigger(snapshot, problem.now),
-        session,
-        plan,
-        record,
-        keccak(text=record),
-    )
+    planned = None if plan is None else {name: getattr(plan, name) for name in PLAN_RECORD}
+    found = {"inputs": inputs, "gas": gas, "plan": planned, "reason": reason}
+    record = canonical_json(_seen(snapshot, problem.now) | found)
+    trigger = _trigger(snapshot, problem.now)
+    return Decision(act, reason, trigger, session, plan, record, keccak(text=record))
 
 
 def _seen(snapshot: Snapshot, now: int) -> dict[str, Any]:

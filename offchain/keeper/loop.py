@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import IO, Any
 
 import structlog
@@ -22,16 +21,16 @@ from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.types import BlockIdentifier, TxReceipt
 
 from offchain import policy
-from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
+from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import ConfigError, TransactionError
-from offchain.chain.pools import PoolSource, read_pools
+from offchain.chain.pools import PoolSource
 from offchain.chain.sender import Sender, find_receipt, revert_reason
 from offchain.chain.vault import Snapshot, latest_block, read_vault
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.journal import REVERTED, Journal, Run, Status
-from offchain.planner import Plan, Problem
+from offchain.keeper.market import Sources, need_factories, observe
+from offchain.planner import Plan
 from offchain.planner import plan as joint_plan
-from offchain.planner.pools import same
 from offchain.settings import Settings
 
 __all__ = ["Keeper", "Outcome", "from_settings", "once", "pause_after"]
@@ -91,13 +90,15 @@ class Keeper:
     web3: Web3
     vault: str  # address
     executor: str  # address
-    hub: str  # address of the cash token that every swap goes through
+    hub: str  # address of a cash token that swaps may pass through; "": none
     pools: PoolSource
     sender: Sender
     journal: Journal
     simulate_as: str | None = None  # the keeper's address where there is no account to sign with
     deadline_seconds: int = 600
     planner: Planner = field(default=joint_plan)
+    native_token: str = ""  # address of the wrapped native token, which the vault's oracle prices; "": none
+    native_price: int = 0  # USD WAD per whole native token, where the oracle has none; 0: gas is left out
 
     def once(self) -> Outcome:
         """Look once; act if the rules allow."""
@@ -119,40 +120,20 @@ class Keeper:
         state, now = snapshot.state, snapshot.state.time
         if policy.next_session(state, now)[1]:
             return waiting(snapshot, now)
-        block = snapshot.block.number
-        tokens = [asset.token for asset in state.assets]
-        aside = policy.aside(state)
-        in_play = [token for i, token in enumerate(tokens) if i != aside]
-        if not any(same(token, self.hub) for token in tokens):
-            in_play.append(self.hub)
-        pairs = list(combinations(in_play, 2))
-        in_basket = any(same(token, self.hub) for token in tokens)
-        decimals, price = (18, 0) if in_basket else self._read_hub(snapshot)
-        problem = Problem(
-            state=state,
-            pools=read_pools(self.web3, pairs, self.pools, block),
-            executor=self.executor,
-            hub=self.hub,
-            now=now,
-            hub_decimals=decimals,
-            hub_price=price,
-            pool_limit_bps=state.rules.max_slippage_bps,
-        )
-        return decide(snapshot, problem, self.planner)
+        observed = observe(self.web3, snapshot, self._sources())
+        for note in observed.notes:
+            log.warning("about the plan", vault=snapshot.vault, note=note)
+        return decide(snapshot, observed.problem, self.planner, observed.gas)
 
-    def _read_hub(self, snapshot: Snapshot) -> tuple[int, int]:
-        """Decimals and price (USD WAD) of a hub outside the basket."""
-        at, oracle = (
-            snapshot.block.number,
-            bind(self.web3, "PriceOracle", snapshot.state.oracle),
+    def _sources(self) -> Sources:
+        return Sources(
+            self.pools,
+            self.executor,
+            self.hub,
+            self.native_token,
+            self.native_price,
+            self.sender.max_fee_wei,
         )
-        prices, statuses = oracle.functions.prices([self.hub]).call(block_identifier=at)
-        if statuses[0]:
-            raise ConfigError(
-                f"hub: the vault's oracle has no usable price for {self.hub} (status {statuses[0]})"
-            )
-        decimals = bind_abi(self.web3, ERC20, self.hub).functions.decimals().call(block_identifier=at)
-        return int(decimals), int(prices[0])
 
     def _pausing(self, snapshot: Snapshot) -> str:
         """Why nothing is sent for now: what reverts again and again costs gas each time; "" when nothing speaks."""
@@ -388,22 +369,24 @@ def once(
     account: LocalAccount | None,
     *,
     executor: str,
-    hub: str,
+    hub: str = "",
     pools: PoolSource,
     journal: Journal | None = None,
     dry_run: bool = False,
     planner: Planner = joint_plan,
+    native_token: str = "",
 ) -> Outcome:
     """Look at `vault` once and act with `account`; without a journal nothing is remembered between calls."""
     keeper = Keeper(
         web3=web3,
         vault=address_of(vault, "vault"),
         executor=address_of(executor, "executor"),
-        hub=address_of(hub, "hub"),
+        hub=address_of(hub, "hub") if hub else "",
         pools=pools,
         sender=Sender(web3, account, dry_run=dry_run, poll_seconds=0.02),
         journal=journal or Journal(":memory:"),
         planner=planner,
+        native_token=address_of(native_token, "native_token") if native_token else "",
     )
     return keeper.once()
 
@@ -411,9 +394,9 @@ def once(
 @contextlib.contextmanager
 def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
     """The keeper that the settings describe; only one process at a time may use its journal."""
-    vault, executor, hub = _required(settings, ("vault", "executor", "hub"))
-    if not settings.v2_factories and not settings.v3_factories:
-        raise ConfigError("v2_factories, v3_factories: name at least one, or there is nowhere to trade")
+    vault, executor = _required(settings, ("vault", "executor"))
+    need_factories(settings)
+    sources = Sources.from_settings(settings)
     sender = Sender.from_settings(web3, settings)
     with _locked(settings):
         journal = Journal(settings.journal)
@@ -422,17 +405,14 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
                 web3=web3,
                 vault=vault,
                 executor=executor,
-                hub=hub,
-                pools=PoolSource(
-                    settings.v2_factories,
-                    settings.v3_factories,
-                    settings.v3_fees,
-                    v2_fee_bps=settings.v2_fee_bps,
-                ),
+                hub=sources.hub,
+                pools=sources.pools,
                 sender=sender,
                 journal=journal,
                 simulate_as=settings.simulate_as,
                 deadline_seconds=settings.deadline_seconds,
+                native_token=sources.native_token,
+                native_price=sources.native_price,
             )
         finally:
             journal.close()

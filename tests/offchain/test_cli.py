@@ -54,7 +54,7 @@ def test_help_shows_an_example(command: list[str]) -> None:
         (["audit", "verify", "hello", "--rpc-url", NOWHERE], 2, "VAULT: 'hello' is not an address"),
         (["keeper", "once", "--vault", "0x12"], 2, "vault: '0x12' is not an address"),
         (["keeper", "once", "--rpc-url", NOWHERE], 2, "rpc_url"),
-        (["keeper", "run", "--rpc-url", NOWHERE], 2, "vault, executor, hub: not set"),
+        (["keeper", "run", "--rpc-url", NOWHERE], 2, "vault, executor: not set"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr(arguments: list[str], code: int, message: str) -> None:
