@@ -214,7 +214,7 @@ def settle(
 @view
 def appraise(words: DynArray[uint256, 16], rules: uint256, oracle: address, asset: address) -> IVault.Appraisal:
     """
-    @return What the vault, which calls, is worth and holds of `asset`; the supply is for the vault to fill in.
+    @return What the vault, which calls, is worth and holds of `asset`; the supplies are for the vault to fill in.
     """
     assert packing._aside(rules) == portfolio.NO_ASSET, "quarantined"
     prices: DynArray[uint256, 16] = self._prices(words, oracle, portfolio.NO_ASSET)

@@ -47,7 +47,7 @@ MIN_BURN: constant(uint256) = 3600  # seconds
 MAX_BURN: constant(uint256) = 30 * 86400
 MAX_SUPPLY: constant(uint256) = 2**112 - 1  # of the vault's shares
 APPRAISE_GAS: constant(uint256) = 5_000_000  # for a view's call of the vault; 16 assets with two sources use 2,000,000
-APPRAISAL_SIZE: constant(uint256) = 7 * 32
+APPRAISAL_SIZE: constant(uint256) = 8 * 32
 FLOOR: constant(uint256) = 160  # where a field of the terms begins
 SURCHARGE: constant(uint256) = 174
 BURN: constant(uint256) = 188
@@ -438,11 +438,14 @@ def _gap_out(a: IVault.Appraisal) -> uint256:
 @pure
 def _deposit_shares(terms: uint256, a: IVault.Appraisal, assets: uint256) -> (uint256, uint256):
     """
+    @dev Fee shares that still melt are the holders': who enters pays as if they were gone, and what that is more than
+         the present worth of a share melts as well, so that the deposit itself changes no price of a share.
     @return shares for the depositor, and as the fee.
     """
     paid: uint256 = assets * a.price // a.scale  # down: credit less
     fee: uint256 = self._fee(terms, paid, self._gap_in(a))
-    return (paid - fee) * a.supply // a.nav, fee * a.supply // a.nav  # down: issue less
+    shares: uint256 = (paid - fee) * a.entry_supply // a.nav  # down: issue less
+    return shares, paid * a.supply // a.nav - shares  # down: issue less
 
 
 @internal
@@ -451,7 +454,7 @@ def _mint_assets(terms: uint256, a: IVault.Appraisal, shares: uint256) -> uint25
     """
     @return The fewest assets whose deposit, less its fee, is worth `shares`.
     """
-    net: uint256 = self._div_up(shares * a.nav, a.supply) * MAX_BPS
+    net: uint256 = self._div_up(shares * a.nav, a.entry_supply) * MAX_BPS
     gap: uint256 = self._gap_in(a)
     rate: uint256 = MAX_BPS - self._floor(terms)
     paid: uint256 = self._div_up(net, rate)
@@ -588,6 +591,7 @@ def _seen() -> IVault.Appraisal:
         price=1,
         scale=1,
         balance=0,
+        entry_supply=0,
     )
 
 

@@ -374,7 +374,9 @@ def appraise(asset: address) -> IVault.Appraisal:
     """
     assert block.timestamp >= self._oracle >> 160, "paused"
     appraisal: IVault.Appraisal = self._appraise(asset)
-    appraisal.supply = shares._current().supply
+    ledger: shares.Ledger = shares._current()
+    appraisal.supply = ledger.supply
+    appraisal.entry_supply = shares._entry_supply(ledger)
     return appraisal
 
 

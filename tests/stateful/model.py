@@ -736,6 +736,7 @@ class Appraisal:
 
     nav: int
     supply: int
+    entry_supply: int  # as if tellers' fees had melted
     held: int
     target: int
     price: int
@@ -776,7 +777,9 @@ class Teller:
         before = (vault.token(index).balances[vault.address] - brought) * price // asset.scale
         check(nav - held + before > 0, "no value")
         supply = vault.accrued()[0]
-        return Appraisal(nav - held + before, supply, before, asset.target_bps * BPS, price, asset.scale)
+        entry = supply - vault.still_melting()[0]
+        target = asset.target_bps * BPS
+        return Appraisal(nav - held + before, supply, entry, before, target, price, asset.scale)
 
     def _fee(self, amount: int, gap: int) -> int:
         return ceil_div(self.floor * amount + self.surcharge * max(amount - gap, 0), MAX_BPS)
@@ -784,10 +787,11 @@ class Teller:
     def _deposit_shares(self, a: Appraisal, assets: int) -> tuple[int, int]:
         paid = assets * a.price // a.scale
         fee = self._fee(paid, a.gap_in())
-        return (paid - fee) * a.supply // a.nav, fee * a.supply // a.nav
+        shares = (paid - fee) * a.entry_supply // a.nav
+        return shares, paid * a.supply // a.nav - shares
 
     def _mint_assets(self, a: Appraisal, shares: int) -> int:
-        net, gap, rate = ceil_div(shares * a.nav, a.supply) * MAX_BPS, a.gap_in(), MAX_BPS - self.floor
+        net, gap, rate = ceil_div(shares * a.nav, a.entry_supply) * MAX_BPS, a.gap_in(), MAX_BPS - self.floor
         paid = ceil_div(net, rate)
         if paid > gap:
             paid = ceil_div(net - self.surcharge * gap, rate - self.surcharge)

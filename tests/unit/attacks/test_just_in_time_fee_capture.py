@@ -1,7 +1,8 @@
 """Somebody steps in just before others pay a fee, takes part of it and leaves.
 
 A teller's fee is shares of nobody that melt over hours: who is there only while the fee is paid gets nothing of it, who
-stays gets no more than what every holder earns in that time.
+stays gets no more than what every holder earns in that time. Who enters meanwhile, through any door, pays as if it had
+melted, and no flow makes a price of a share jump.
 """
 
 from __future__ import annotations
@@ -107,5 +108,56 @@ def test_stepping_in_later_and_out_at_once_takes_nothing(desk: Desk, hours: int,
     step_in(desk, shares)
     desk.call("deposit", 0, ALICE)
     desk.vault.call("collect_fee")
+    step_out(desk)
+    assert wealth(desk.world, STRANGER) <= before + DUST
+
+
+@pytest.fixture
+def free_desk() -> Desk:
+    """Cash is dear to bring, another teller of STOCK charges nothing: nothing but the price of entry can stop him."""
+    desk = Desk(floor=100, surcharge=1_900)
+    desk.tellers[STOCK] = desk.add_teller(STOCK, floor=0, surcharge=0)
+    desk.fund(ALICE)
+    desk.fund(STRANGER)
+    return desk
+
+
+ENTRIES = {"deposit": 300_000 * USD[STOCK], "mint": 300_000 * WAD}
+
+
+@pytest.mark.parametrize("hours", [0, 1, 3, 6])
+@pytest.mark.parametrize("name", ["deposit", "mint"])
+def test_entering_through_another_teller_after_a_fee_takes_nothing(free_desk: Desk, name: str, hours: int):
+    """A fee of 80,000 USD has just been paid for cash; who brings STOCK, for nothing, gets none of it by staying."""
+    desk = free_desk
+    desk.call("deposit", PAID, ALICE)
+    before = wealth(desk.world, STRANGER)
+    desk.call(name, ENTRIES[name], STRANGER, sender=STRANGER, teller=STOCK)
+    desk.world.sleep(hours * 3_600)
+    step_out(desk)
+    assert before - 20_000 * WAD < wealth(desk.world, STRANGER) <= before + DUST
+
+
+def test_who_was_there_before_gets_what_he_would_have_without_the_entry(free_desk: Desk):
+    desk = free_desk
+    step_in(desk, SUPPLY)
+    desk.call("deposit", PAID, ALICE)
+    snapshot = desk.evm.snapshot()
+    desk.world.sleep(BURN)
+    alone = wealth(desk.world, STRANGER)
+    desk.evm.revert(snapshot)
+    desk.call("deposit", ENTRIES["deposit"], ALICE, teller=STOCK)
+    desk.world.sleep(BURN)
+    assert wealth(desk.world, STRANGER) == pytest.approx(alone, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["deposit", "mint"])
+def test_an_entry_while_a_fee_melts_makes_no_price_jump(free_desk: Desk, name: str):
+    """What the entrant pays above the present worth of a share melts as well: else it could be stepped in for."""
+    desk = free_desk
+    before = wealth(desk.world, STRANGER)
+    step_in(desk, SUPPLY)
+    desk.call("deposit", PAID, ALICE)
+    desk.call(name, ENTRIES[name], ALICE, teller=STOCK)
     step_out(desk)
     assert wealth(desk.world, STRANGER) <= before + DUST

@@ -90,6 +90,7 @@ class Desk:
         return State(
             nav=sum(values),
             supply=self.vault.call("totalSupply"),
+            melting=self.melting(),
             held=values[teller],
             target=targets[teller] * 10**14,
             price=prices[teller],
@@ -145,6 +146,7 @@ class State:
 
     nav: int
     supply: int
+    melting: int
     held: int
     target: int
     price: int
@@ -165,11 +167,12 @@ class State:
         """Shares for the depositor and as the fee."""
         value = assets * self.price // self.scale
         fee = self.fee(value, self.gap_in())
-        return (value - fee) * self.supply // self.nav, fee * self.supply // self.nav
+        shares = (value - fee) * (self.supply - self.melting) // self.nav
+        return shares, value * self.supply // self.nav - shares
 
     def mint(self, shares: int) -> int:
         """The fewest assets whose value, less its fee, buys the shares: by search, not by formula."""
-        net = up(shares * self.nav, self.supply)
+        net = up(shares * self.nav, self.supply - self.melting)
         value = least(lambda v: v - self.fee(v, self.gap_in()) >= net, net, 2 * net + 10)
         return up(value * self.scale, self.price)
 

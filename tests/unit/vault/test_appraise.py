@@ -3,7 +3,7 @@ import pytest
 from tests.support.world import DAY, GUARDIAN, HEARTBEAT, STRANGER, WAD, World, reverts
 from tests.unit.vault.support import NONE
 
-FIELDS = ("nav", "supply", "held", "target", "price", "scale", "balance")
+FIELDS = ("nav", "supply", "held", "target", "price", "scale", "balance", "entry_supply")
 
 
 def appraise(world: World, i: int = 0) -> dict[str, int]:
@@ -24,6 +24,7 @@ def test_tells_what_a_flow_is_priced_by(odd_world: World, i: int) -> None:
     assert appraise(world, i) == {
         "nav": sum(values),
         "supply": supply,
+        "entry_supply": supply,
         "held": values[i],
         "target": [5_000, 3_000, 2_000][i] * 10**14,
         "price": world.prices[i],
