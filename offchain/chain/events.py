@@ -1,18 +1,32 @@
-"""Vault events in block ranges that public nodes accept."""
+"""Vault events in block ranges that public nodes accept; the swaps that pools logged in a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from eth_abi.abi import decode
+from eth_utils.crypto import keccak
 from web3 import Web3
-from web3.types import EventData
+from web3.types import EventData, LogReceipt
 
 from offchain.chain.contracts import bind
 
-__all__ = ["BLOCKS_PER_REQUEST", "vault_events"]
+__all__ = ["BLOCKS_PER_REQUEST", "PoolSwap", "events_in", "pool_swaps", "vault_events"]
 
 BLOCKS_PER_REQUEST = 5_000  # blocks; what common public nodes allow in one eth_getLogs
+SWAP_V2 = keccak(text="Swap(address,uint256,uint256,uint256,uint256,address)")  # Uniswap's pairs
+SWAP_V3 = keccak(text="Swap(address,address,int256,int256,uint160,uint128,int24)")  # Uniswap's pools
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSwap:
+    """A swap as its pool logged it: token units into the pool, below 0 out of it. Anything can log such a thing."""
+
+    pool: str  # address
+    amount0: int
+    amount1: int
 
 
 def vault_events(
@@ -27,17 +41,39 @@ def vault_events(
 
     Logs whose topic the ABI does not know are left out: the vault emits none.
     """
+    address = Web3.to_checksum_address(vault)
+    found: list[EventData] = []
+    for first, last in _ranges(from_block, to_block, blocks_per_request):
+        logs = web3.eth.get_logs({"address": address, "fromBlock": first, "toBlock": last})
+        found += events_in(web3, vault, logs)
+    return sorted(found, key=lambda event: (event["blockNumber"], event["logIndex"]))
+
+
+def events_in(web3: Web3, vault: str, logs: Iterable[LogReceipt]) -> list[EventData]:
+    """Those of `logs` that `vault` emitted and the ABI knows, decoded; `web3` is asked for nothing."""
     contract = bind(web3, "Vault", vault)
     events: list[Any] = list(contract.events)  # type: ignore[call-overload]
     decoders = {event().topic: event() for event in events}
-    found: list[EventData] = []
-    for first, last in _ranges(from_block, to_block, blocks_per_request):
-        logs = web3.eth.get_logs({"address": contract.address, "fromBlock": first, "toBlock": last})
-        for log in logs:
-            decoder = decoders.get(log["topics"][0].to_0x_hex()) if log["topics"] else None
-            if decoder is not None:
-                found.append(decoder.process_log(log))
-    return sorted(found, key=lambda event: (event["blockNumber"], event["logIndex"]))
+    found = []
+    for log in logs:
+        decoder = decoders.get(log["topics"][0].to_0x_hex()) if log["topics"] else None
+        if decoder is not None and log["address"] == contract.address:
+            found.append(decoder.process_log(log))
+    return found
+
+
+def pool_swaps(logs: Iterable[LogReceipt]) -> list[PoolSwap]:
+    """The swaps that Uniswap V2 and V3 pools logged among `logs`, in their order."""
+    found = []
+    for log in logs:
+        topic, data = bytes(log["topics"][0]) if log["topics"] else b"", bytes(log["data"])
+        if topic == SWAP_V2 and len(data) == 128:
+            in0, in1, out0, out1 = decode(["uint256"] * 4, data)
+            found.append(PoolSwap(log["address"], in0 - out0, in1 - out1))
+        elif topic == SWAP_V3 and len(data) == 160:
+            amount0, amount1, *_ = decode(["int256", "int256", "uint160", "uint128", "int24"], data)
+            found.append(PoolSwap(log["address"], amount0, amount1))
+    return found
 
 
 def _ranges(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:

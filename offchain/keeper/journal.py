@@ -2,21 +2,40 @@
 
 A run is `planned`, `simulated`, `sent`, then `confirmed` or `failed`; or it is `skipped`. The signed transaction
 is kept from `sent` on, so that a keeper that died there finds it again instead of making a second one.
+What a mined transaction cost (table `costs`) is written together with its run's end: once, or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import DateTime, String, Text, create_engine, event, select
-from sqlalchemy.engine import Engine
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from offchain.chain.errors import ConfigError
+from offchain.keeper.costs import Entry
 
 __all__ = ["REVERTED", "Journal", "Run", "Status"]
 
@@ -68,6 +87,36 @@ class Run(_Base):
         default=lambda: datetime.now(UTC),
         onupdate=lambda: datetime.now(UTC),
     )
+
+
+class _Decimals(TypeDecorator[int]):
+    """An integer of any size, kept as its decimal digits: SQLite's own end at 63 bits."""
+
+    impl = String(80)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
+
+
+_COLUMNS: dict[str, Any] = {"bool": Boolean, "int": _Decimals, "int | None": _Decimals, "str": Text}
+_SMALL = ("block", "time", "gas_used", "predicted_gas_used")  # fit SQLite's integers
+_costs = Table(
+    "costs",
+    _Base.metadata,
+    Column("run", ForeignKey("runs.id"), primary_key=True),
+    *(
+        Column(
+            field.name,
+            Integer if field.name in _SMALL else _COLUMNS[str(field.type)],
+            nullable="None" in str(field.type),
+        )
+        for field in fields(Entry)
+    ),
+)
 
 
 class Journal:
@@ -147,13 +196,17 @@ class Journal:
             sender=sender,
         )
 
-    def confirmed(self, run_id: int) -> None:
-        """The transaction is mined and succeeded."""
-        self._update(run_id, status=Status.CONFIRMED)
+    def confirmed(self, run_id: int, cost: Entry | None = None) -> None:
+        """The transaction is mined and succeeded; `cost` is what it cost."""
+        self._update(run_id, cost, status=Status.CONFIRMED)
 
-    def failed(self, run_id: int, reason: str) -> None:
-        """The run ended without a rebalance."""
-        self._update(run_id, status=Status.FAILED, reason=reason)
+    def failed(self, run_id: int, reason: str, cost: Entry | None = None) -> None:
+        """The run ended without a rebalance; `cost` is the gas of a transaction that was mined and failed."""
+        self._update(run_id, cost, status=Status.FAILED, reason=reason)
+
+    def dropped(self, run_id: int) -> None:
+        """The block that the transaction was in is no longer part of the chain: it is to be settled again."""
+        self._update(run_id, status=Status.SENT)
 
     def dry(self, run_id: int, reason: str) -> None:
         """The run ended after the simulation because nothing is to be sent."""
@@ -199,15 +252,32 @@ class Journal:
         with Session(self._engine, expire_on_commit=False) as db:
             return db.scalars(query).all()
 
+    def costs(
+        self, vault: str, chain_id: int | None = None, latest: int | None = None
+    ) -> Sequence[tuple[Run, Entry]]:
+        """The vault's ledger, oldest first: what each mined transaction cost, or the `latest` of them."""
+        query = select(Run, _costs).join(_costs, _costs.c.run == Run.id).where(Run.vault == vault)
+        if chain_id is not None:
+            query = query.where(Run.chain_id == chain_id)
+        query = query.order_by(Run.id.desc()).limit(latest)
+        names = [field.name for field in fields(Entry)]
+        with Session(self._engine, expire_on_commit=False) as db:
+            rows = db.execute(query).all()
+        return [(row.Run, Entry(**{name: row._mapping[name] for name in names})) for row in reversed(rows)]
+
     def close(self) -> None:
         """Let the file go."""
         self._engine.dispose()
 
-    def _update(self, run_id: int, **values: object) -> None:
+    def _update(self, run_id: int, cost: Entry | None = None, **values: object) -> None:
+        """Change the run; its line in the ledger is `cost`, or none. All of it or nothing."""
         with Session(self._engine) as db, db.begin():
             run = db.get_one(Run, run_id)
             for name, value in values.items():
                 setattr(run, name, value)
+            db.execute(delete(_costs).where(_costs.c.run == run_id))
+            if cost is not None:
+                db.execute(insert(_costs).values(run=run_id, **asdict(cost)))
 
 
 def _open(path: Path) -> Engine:

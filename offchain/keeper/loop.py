@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import structlog
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import BlockNumber, ChecksumAddress
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -26,6 +26,7 @@ from offchain.chain.errors import ConfigError, TransactionError
 from offchain.chain.pools import PoolSource
 from offchain.chain.sender import Sender, find_receipt, revert_reason
 from offchain.chain.vault import Snapshot, latest_block, read_vault
+from offchain.keeper.costs import Entry, entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.journal import REVERTED, Journal, Run, Status
 from offchain.keeper.market import Sources, need_factories, observe
@@ -37,6 +38,8 @@ __all__ = ["Keeper", "Outcome", "from_settings", "once", "pause_after"]
 
 FIRST_PAUSE = 60  # seconds after the second revert in a row; twice as long after each further one
 LONGEST_PAUSE = 3_600  # seconds
+REORG_BLOCKS = 64  # a transaction this deep stays where it is
+REORG_RUNS = 8  # mined transactions that are looked at again, at most
 
 log = structlog.get_logger("evenkeel.keeper")
 
@@ -229,7 +232,7 @@ class Keeper:
                 _simulate(call, self._caller() or "", before) or "state moved before it was mined"
             )
             return self._failed(run, reason, snapshot, decision, signed.tx_hash, receipt)
-        self.journal.confirmed(run)
+        self.journal.confirmed(run, self._cost(decision.record, receipt))
         log.info(
             "confirmed",
             vault=snapshot.vault,
@@ -256,7 +259,7 @@ class Keeper:
     ) -> Outcome:
         if reason.endswith("not keeper"):
             reason += f" (account {self._caller()} lacks the keeper role of this vault)"
-        self.journal.failed(run, reason)
+        self.journal.failed(run, reason, self._cost(decision.record, receipt))
         log.error("failed", vault=snapshot.vault, reason=reason, tx_hash=tx_hash)
         return _outcome(Status.FAILED, reason, snapshot, decision, tx_hash, receipt)
 
@@ -280,12 +283,24 @@ class Keeper:
 
     def _settle(self, chain_id: int) -> Run | None:
         """Close every unfinished run; the one whose transaction may still be mined, if there is one."""
+        self._reopen_dropped(chain_id)
         for run in self.journal.unfinished(self.vault, chain_id):
             if run.status != Status.SENT:
                 self.journal.failed(run.id, "interrupted before anything was sent")
             elif not self._settle_sent(run):
                 return run
         return None
+
+    def _reopen_dropped(self, chain_id: int) -> None:
+        """Runs whose block has been replaced since are settled anew, and their costs with them."""
+        ledger = self.journal.costs(self.vault, chain_id, latest=REORG_RUNS)
+        newest = self.web3.eth.block_number if ledger else 0
+        for run, cost in ledger:
+            if not newest - REORG_BLOCKS < cost.block <= newest:  # above it: the node is behind
+                continue
+            if self.web3.eth.get_block(BlockNumber(cost.block))["hash"].to_0x_hex() != cost.block_hash:
+                self.journal.dropped(run.id)
+                log.warning("its block was replaced", vault=run.vault, tx_hash=run.tx_hash)
 
     def _settle_sent(self, run: Run) -> bool:
         """Find out what became of a sent transaction, handing it to the node again while it is still valid."""
@@ -308,10 +323,11 @@ class Keeper:
             receipt = self._send_again(run.raw_tx, run.tx_hash)
         if receipt is None:
             return False
+        cost = self._cost(run.record, receipt)
         if receipt["status"] == 1:
-            self.journal.confirmed(run.id)
+            self.journal.confirmed(run.id, cost)
         else:
-            self.journal.failed(run.id, REVERTED)
+            self.journal.failed(run.id, REVERTED, cost)
         log.info(
             "settled",
             vault=run.vault,
@@ -319,6 +335,16 @@ class Keeper:
             succeeded=receipt["status"] == 1,
         )
         return True
+
+    def _cost(self, record: str | None, receipt: TxReceipt | None) -> Entry | None:
+        """The line for the ledger of a mined transaction; bookkeeping that fails never stops the keeper."""
+        if record is None or receipt is None:
+            return None
+        try:
+            return entry(self.web3, record, receipt)
+        except Exception:
+            log.exception("bug: no entry in the cost ledger", vault=self.vault)
+            return None
 
     def _send_again(self, raw: str, tx_hash: str) -> TxReceipt | None:
         """The same signed transaction: same nonce and hash, so it cannot happen twice."""
