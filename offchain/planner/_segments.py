@@ -68,22 +68,18 @@ def _compiled(function: F) -> F:
 
 
 def network(
-    a: list[float], lo: list[float], hi: list[float], pool: list[int], edge: list[int], gas: list[float]
+    rows: list[tuple[float, float, float]], pool: list[int], edge: list[int], gas: list[float]
 ) -> Network:
-    """`a`, `lo`, `hi`, `pool` a segment; `edge` and `gas` a pool."""
-    edges = np.array(edge, dtype=np.int64)
-    owners = np.array(pool, dtype=np.int64)
-    starts = np.array(lo, dtype=np.float64)
+    """`rows`: (a, lo, hi) of each segment, `pool`: whose it is; `edge` and `gas` of each pool."""
+    table, owners, edges = np.array(rows, dtype=np.float64), np.array(pool), np.array(edge)
     of_segment = edges[owners]
-    rank = np.lexsort((starts, of_segment))
-    starts, owners, of_segment = starts[rank], owners[rank], of_segment[rank]
-    ends = np.array(hi, dtype=np.float64)[rank]
-    count = int(edges.max(initial=0)) // 2 * 2 + 3
-    places = np.concatenate((starts, ends))
-    order = np.lexsort((places, np.concatenate((of_segment, of_segment)))).astype(np.int64)
-    first = np.searchsorted(of_segment, np.arange(count + 1)).astype(np.int64)
-    slopes = np.array(a, dtype=np.float64)[rank]
-    return Network(slopes, starts, ends, owners, first, order, edges, np.array(gas, dtype=np.float64))
+    rank = np.lexsort((table[:, 1], of_segment))
+    a, lo, hi = np.ascontiguousarray(table[rank].T)
+    owners, of_segment = owners[rank], of_segment[rank]
+    count = int(edges.max()) // 2 * 2 + 3
+    order = np.lexsort((np.concatenate((lo, hi)), np.concatenate((of_segment, of_segment))))
+    first = np.searchsorted(of_segment, np.arange(count + 1))
+    return Network(a, lo, hi, owners, first, order, edges, np.array(gas))
 
 
 @_compiled

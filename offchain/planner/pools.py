@@ -102,6 +102,8 @@ class V3Pool:
         limit = MIN_SQRT_RATIO + 1 if downward else MAX_SQRT_RATIO - 1
         price, tick, liquidity = self.sqrt_price_x96, self.tick, self.liquidity
         remaining, paid = amount_in, 0
+        if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
+            raise PoolError(f"pool {self.address} has no price")
         while remaining > 0:
             if price == limit:
                 raise PoolError(f"pool {self.address} has too little liquidity for {amount_in} of {token_in}")
@@ -124,6 +126,8 @@ class V3Pool:
         downward = zero_for_one(self, token_in)
         limit = MIN_SQRT_RATIO + 1 if downward else MAX_SQRT_RATIO - 1
         price, tick, liquidity, total = self.sqrt_price_x96, self.tick, self.liquidity, 0
+        if not MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO:
+            return 0
         while price != limit:
             beyond = self.ticks and (tick < self.ticks[0][0] if downward else tick >= self.ticks[-1][0])
             if liquidity == 0 and (beyond or not self.ticks):
@@ -199,7 +203,7 @@ Pool = V2Pool | V3Pool
 
 def same(a: str, b: str) -> bool:
     """Two addresses are the same, whatever their capitals."""
-    return a.lower() == b.lower()
+    return a == b or a.lower() == b.lower()
 
 
 def zero_for_one(pool: Pool, token_in: str) -> bool:
@@ -224,11 +228,10 @@ def stretches(pool: Pool, token_in: str) -> Iterator[tuple[float, float, float]]
     """
     downward = zero_for_one(pool, token_in)
     if isinstance(pool, V2Pool):
-        room = pool.capacity(token_in)
         x, y = (pool.reserve0, pool.reserve1) if downward else (pool.reserve1, pool.reserve0)
-        if room > 0:
+        if y and 0 < x < MAX_UINT112:
             start = sqrt(y / x)
-            yield sqrt(x * y), start, start * (x / (x + pool.keep * room))
+            yield sqrt(x * y), start, start * (x / (x + pool.keep * (MAX_UINT112 - x)))
         return
     for liquidity, begin, finish in pool.ranges(token_in):
         start, end = (begin / Q96, finish / Q96) if downward else (Q96 / begin, Q96 / finish)

@@ -21,15 +21,17 @@ rounding. With gas a leg is all or nothing, and a gap can remain: it is about wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from offchain.errors import PlannerError, PoolError
 from offchain.planner import _segments as segments
-from offchain.planner.pools import PIPS, Q96, Pool, V2Pool, V3Pool, zero_for_one
+from offchain.planner.pools import MAX_UINT112, PIPS, Q96, Pool, V2Pool, V3Pool, stretches
 
 __all__ = ["Certificate", "Order", "Route", "RouteLeg", "route", "upper_bound"]
 
@@ -59,8 +61,7 @@ class Order:
     max_legs: int = 100  # a payload of the executor holds 107
 
 
-@dataclass(frozen=True, slots=True)
-class RouteLeg:
+class RouteLeg(NamedTuple):
     """One swap. Legs stand in the order in which they run."""
 
     pool: Pool  # as it was given
@@ -129,13 +130,13 @@ def _check(order: Order) -> None:
 # ---------------------------------------------------------------- the market
 
 
-@dataclass(frozen=True, slots=True)
-class _Edge:
+class _Edge(NamedTuple):
     """A pool's one place in the network."""
 
     pool: Pool
     token_in: str
     token_out: str
+    down: bool  # it sells the pool's token0
     number: int  # 0 direct, 2m + 1 and 2m + 2 into and out of intermediate token m
 
 
@@ -149,19 +150,26 @@ class _Market:
     @staticmethod
     def of(order: Order) -> _Market:
         start, end = order.token_in.lower(), order.token_out.lower()
-        unique = {pool.address.lower(): pool for pool in order.pools}.values()
-        sides = [(pool, pool.token0.lower(), pool.token1.lower()) for pool in unique]
-        edges = [
-            _Edge(pool, order.token_in, order.token_out, 0)
-            for pool, *pair in sides
-            if {*pair} == {start, end}
-        ]
+        edges: list[_Edge] = []
+        into: dict[str, list[Pool]] = {}  # by intermediate token
+        out: dict[str, list[Pool]] = {}
+        for pool in {pool.address.lower(): pool for pool in order.pools}.values():
+            zero, one = pool.token0.lower(), pool.token1.lower()
+            if {zero, one} == {start, end}:
+                edges.append(_Edge(pool, order.token_in, order.token_out, zero == start, 0))
+            elif start in (zero, one):
+                into.setdefault(one if zero == start else zero, []).append(pool)
+            elif end in (zero, one):
+                out.setdefault(one if zero == end else zero, []).append(pool)
         if order.max_hops == 2:
-            into, out = _neighbours(sides, start), _neighbours(sides, end)
-            for m, token in enumerate(t for t in into if t in out and t not in (start, end)):
+            for m, token in enumerate(t for t in into if t in out):
                 name = _name_in(into[token][0], token)
-                edges += [_Edge(pool, order.token_in, name, 2 * m + 1) for pool in into[token]]
-                edges += [_Edge(pool, name, order.token_out, 2 * m + 2) for pool in out[token]]
+                for pool in into[token]:
+                    down = pool.token1.lower() == token
+                    edges.append(_Edge(pool, order.token_in, name, down, 2 * m + 1))
+                for pool in out[token]:
+                    down = pool.token0.lower() == token
+                    edges.append(_Edge(pool, name, order.token_out, down, 2 * m + 2))
         return _Market(tuple(edges), ())
 
     def without(self, place: int, why: str) -> _Market:
@@ -169,15 +177,6 @@ class _Market:
         return _Market(
             self.edges[:place] + self.edges[place + 1 :], (*self.skipped, (gone.pool.address, why))
         )
-
-
-def _neighbours(sides: list[tuple[Pool, str, str]], token: str) -> dict[str, list[Pool]]:
-    """The tokens that one pool leads to from `token`, with those pools."""
-    found: dict[str, list[Pool]] = {}
-    for pool, token0, token1 in sides:
-        if token in (token0, token1) and token0 != token1:
-            found.setdefault(token1 if token == token0 else token0, []).append(pool)
-    return found
 
 
 def _name_in(pool: Pool, token: str) -> str:
@@ -195,55 +194,32 @@ def _network(order: Order, market: _Market) -> segments.Network:
 
     A V3 pool's ranges are read only as far as the amount can carry it.
     """
-    a: list[float] = []
-    lo: list[float] = []
-    hi: list[float] = []
+    rows: list[tuple[float, float, float]] = []
     owner: list[int] = []
     best_into: dict[int, float] = {}  # by edge: most that a first hop can pay a unit
-    for place, edge in enumerate(market.edges):
-        begun = len(a)
-        most = order.amount_in * (
-            best_into.get(edge.number - 1, 0.0) if edge.number and edge.number % 2 == 0 else 1.0
-        )
+    for place, (pool, token_in, _, _, number) in enumerate(market.edges):
+        begun = len(rows)
+        rate = best_into.get(number - 1, 0.0) if number and number % 2 == 0 else 1.0
         try:
-            _add_segments(edge.pool, edge.token_in, 2 * most, a, lo, hi)
+            _add_segments(pool, token_in, 2 * order.amount_in * rate, rows)
         except (PoolError, ZeroDivisionError, OverflowError) as error:
             raise _UnusableError(place, str(error)) from error
-        if len(a) == begun:
-            raise _UnusableError(
-                place, f"pool {edge.pool.address} has no liquidity to sell {edge.token_in} into"
-            )
-        owner += [place] * (len(a) - begun)
-        best_into[edge.number] = max(best_into.get(edge.number, 0.0), lo[begun] ** -2)
+        if len(rows) == begun:
+            raise _UnusableError(place, f"pool {pool.address} has no liquidity to sell {token_in} into")
+        owner += [place] * (len(rows) - begun)
+        best_into[number] = max(best_into.get(number, 0.0), rows[begun][1] ** -2)
     gas = [_leg_gas(order, edge.pool) / WAD for edge in market.edges]
-    return segments.network(a, lo, hi, owner, [edge.number for edge in market.edges], gas)
+    return segments.network(rows, owner, [edge.number for edge in market.edges], gas)
 
 
-def _add_segments(
-    pool: Pool, token_in: str, most: float, a: list[float], lo: list[float], hi: list[float]
-) -> None:
-    if isinstance(pool, V2Pool):
-        room, keep = pool.capacity(token_in), 1 - pool.fee_bps / 10_000
-        if room > 0:
-            x, y = (
-                (pool.reserve0, pool.reserve1)
-                if zero_for_one(pool, token_in)
-                else (pool.reserve1, pool.reserve0)
-            )
-            a.append(sqrt(x) * sqrt(y) / sqrt(keep))
-            lo.append(sqrt(x / y / keep))
-            hi.append(lo[-1] * ((x + keep * room) / x))
-        return
-    downward, root_keep, taken = zero_for_one(pool, token_in), sqrt(1 - pool.fee / PIPS), 0.0
-    for liquidity, begin, end in pool.ranges(token_in):
-        slope = liquidity / root_keep
-        first, last = (Q96 / begin, Q96 / end) if downward else (begin / Q96, end / Q96)
-        first, last = first / root_keep, last / root_keep
-        if last > first:
-            a.append(slope)
-            lo.append(first)
-            hi.append(last)
-            taken += slope * (last - first)
+def _add_segments(pool: Pool, token_in: str, most: float, rows: list[tuple[float, float, float]]) -> None:
+    """The pool's stretches as (a, lo, hi), μ = 1 / (√keep · root price), until they take `most`."""
+    root, taken = sqrt(pool.keep), 0.0
+    for depth, start, end in stretches(pool, token_in):
+        a, lo, hi = depth / root, 1 / (start * root), 1 / (end * root)
+        if hi > lo:
+            rows.append((a, lo, hi))
+            taken += a * (hi - lo)
         if taken > most:
             return
 
@@ -262,7 +238,7 @@ def _route(order: Order, market: _Market) -> Route:
     if np.count_nonzero(flows.into >= 0.5) > order.max_legs:
         flows = segments.solve(net, _widest(order, net, flows), float(amount))
     shadow = _prices(order, market, segments.tighten(net, flows, float(amount)))
-    if flows.taken == 0.0:
+    if flows.taken == 0.0 and flows.mu == np.inf:
         return _certified(order, market, (), shadow, "no usable pool leads from token_in to token_out")
     split, single = _finish(market, net, flows.into, amount), _best_path(order, market, net, amount)
     legs = max(split, single, key=lambda legs: (_taken(order, legs), _net(order, legs), -len(legs)))
@@ -287,10 +263,10 @@ def _finish(
     market: _Market, net: segments.Network, into: segments.Floats, amount: int
 ) -> tuple[RouteLeg, ...]:
     """The flows in integers."""
-    wanted = {place: float(flow) for place, flow in enumerate(into) if flow > 0}
+    wanted = {place: flow for place, flow in enumerate(into.tolist()) if flow > 0}
     room = np.zeros(len(market.edges))
     np.add.at(room, net.pool, net.a * (net.hi - net.lo))
-    draft = _Draft(market, room, wanted, {})
+    draft = _Draft(market, room.tolist(), wanted, {})
     while draft.wanted:
         legs = draft.legs(amount)
         if legs is not None:
@@ -303,7 +279,7 @@ class _Draft:
     """Flows that are being rounded. A try that fails leaves out a pool or lowers what some can get."""
 
     market: _Market
-    room: segments.Floats  # (pools,) about what each can take
+    room: list[float]  # (pools,) about what each can take
     wanted: dict[int, float]  # by pool's place
     limits: dict[int, int]  # by pool's place, where it matters
 
@@ -355,28 +331,23 @@ class _Draft:
         """Add the legs; False, and their pools left out, when some would be paid nothing."""
         useless = []
         for place, share in shares.items():
-            edge = self.market.edges[place]
-            paid = _paid(self.market, place, share) if share else 0
+            pool, token_in, token_out, _, number = self.market.edges[place]
+            try:
+                paid = pool.amount_out(token_in, share) if share else 0
+            except PoolError as error:
+                raise _UnusableError(place, str(error)) from error
             if paid == 0:
                 useless.append(place)
                 continue
-            legs.append(RouteLeg(edge.pool, edge.token_in, edge.token_out, share, paid))
-            if edge.number % 2:
-                arrived[edge.number + 1] = arrived.get(edge.number + 1, 0) + paid
+            legs.append(RouteLeg(pool, token_in, token_out, share, paid))
+            if number % 2:
+                arrived[number + 1] = arrived.get(number + 1, 0) + paid
         self._forget(useless[len(useless) // 2 :])  # the greater half may do with what the others leave
         return not useless
 
     def _forget(self, places: list[int]) -> None:
         for place in places:
             del self.wanted[place]
-
-
-def _paid(market: _Market, place: int, amount: int) -> int:
-    edge = market.edges[place]
-    try:
-        return edge.pool.amount_out(edge.token_in, amount)
-    except PoolError as error:
-        raise _UnusableError(place, str(error)) from error
 
 
 def _best_path(order: Order, market: _Market, net: segments.Network, amount: int) -> tuple[RouteLeg, ...]:
@@ -462,72 +433,75 @@ def _bound(order: Order, market: _Market, prices: tuple[tuple[str, Fraction], ..
         return 0
     of = {token.lower(): price for token, price in prices} | {order.token_out.lower(): Fraction(1)}
     worth = of.get(order.token_in.lower(), Fraction(0))
-    total = _up(worth.numerator * order.amount_in << FINE, worth.denominator)
     gains: dict[int, list[int]] = {}  # by edge, of each pool, times 2**FINE
-    ratios: dict[
-        int, tuple[Fraction, Fraction]
-    ] = {}  # by edge: the price it sells at, what a unit paid is worth
-    for edge in market.edges:
-        if edge.number not in ratios:
-            sold, bought = (of.get(token.lower(), Fraction(0)) for token in (edge.token_in, edge.token_out))
-            ratios[edge.number] = (sold / bought if bought else Fraction(0), bought)
-        price, unit = ratios[edge.number]
+    unit = ratio = Fraction(
+        0
+    )  # of an edge: what a unit that it pays is worth; in such units, one that it takes
+    for pool, token_in, token_out, down, number in market.edges:
+        if number not in gains:
+            gains[number] = []
+            sold, unit = of.get(token_in.lower(), Fraction(0)), of.get(token_out.lower(), Fraction(0))
+            ratio = sold / unit if unit else Fraction(0)
         try:
-            earned = _conjugate(edge.pool, edge.token_in, price) if unit else 0
+            earned = _conjugate(pool, token_in, down, *ratio.as_integer_ratio()) if unit else 0
         except (PoolError, ZeroDivisionError):
             continue
-        gas = (_leg_gas(order, edge.pool) << FINE) // WAD if order.gas_price else 0
-        gains.setdefault(edge.number, []).append(_up(earned * unit.numerator, unit.denominator) - gas)
-    ways = [[n] if n == 0 else [n, n + 1] for n in gains if n == 0 or (n % 2 and n + 1 in gains)]
+        gas = (_leg_gas(order, pool) << FINE) // WAD if order.gas_price else 0
+        gains[number].append(_up(earned * unit.numerator, unit.denominator) - gas)
+    ways = [[n] if n == 0 else [n, n + 1] for n in gains if n == 0 or n % 2]
+    ways = [way for way in ways if all(gains.get(n) for n in way)]
     if not ways:
         return 0
+    total = _up(worth.numerator * order.amount_in << FINE, worth.denominator)
     total += sum(max(gain, 0) for way in ways for n in way for gain in gains[n])
     total += max(sum(min(max(gains[n]), 0) for n in way) for way in ways)  # at least one of them is used
     return _up(total, 1 << FINE)
 
 
-def _conjugate(pool: Pool, token_in: str, price: Fraction) -> int:
-    """sup_Δ (out(Δ) - price · Δ), units of the token that the pool pays, times 2**FINE, rounded up.
+def _conjugate(pool: Pool, token_in: str, down: bool, rn: int, rd: int) -> int:
+    """sup_Δ (out(Δ) - price · Δ), price = rn / rd: units of the token that the pool pays, times 2**FINE, rounded up.
 
     In real numbers, above which the pools' integers never pay. V2: (√y − √z)² with z = price · x / γ while z < y.
     V3, in each range, with the sqrt price P* at which the pool's price, fee taken, is `price`: L (P₀ − P*)² / P₀ down,
     L (P* − P₀)² / (P₀ P*²) up; the whole range where it ends before P*.
     """
-    rn, rd = price.numerator, price.denominator
-    if isinstance(pool, V2Pool):
-        down = zero_for_one(pool, token_in)
-        x, y = (pool.reserve0, pool.reserve1) if down else (pool.reserve1, pool.reserve0)
-        zn, zd = rn * x * 10_000, rd * (10_000 - pool.fee_bps)
-        if pool.capacity(token_in) == 0:
+    if isinstance(pool, V3Pool):
+        if next(pool.ranges(token_in), None) is None:
             raise PoolError(f"pool {pool.address} has no liquidity")
-        if zn >= y * zd:
-            return 0
-        return (y << FINE) + _up(zn << FINE, zd) - 2 * isqrt((y * zn << 2 * FINE) // zd)
-    return _conjugate_v3(pool, token_in, rn, rd)
-
-
-def _conjugate_v3(pool: V3Pool, token_in: str, rn: int, rd: int) -> int:
-    keep, unit, total = PIPS - pool.fee, Q96 << FINE, 0
-    if next(pool.ranges(token_in), None) is None:
+        search = _conjugate_down if down else _conjugate_up
+        return search(pool.ranges(token_in), PIPS - pool.fee, rn, rd)
+    x, y = (pool.reserve0, pool.reserve1) if down else (pool.reserve1, pool.reserve0)
+    if y == 0 or not 0 < x < MAX_UINT112:
         raise PoolError(f"pool {pool.address} has no liquidity")
-    if zero_for_one(pool, token_in):
-        star = isqrt(rn * PIPS * unit * unit // (rd * keep))
-        for liquidity, begin, end in pool.ranges(token_in):
-            high, low = begin << FINE, end << FINE
-            if high <= star:
-                break
-            if low <= star:
-                return total + _up(liquidity * (high - star) ** 2 << FINE, high * unit)
-            cost = (rn * liquidity * unit * (high - low) * PIPS << FINE) // (rd * high * low * keep)
-            total += _up(liquidity * (high - low) << FINE, unit) - cost
-        return total
-    most = isqrt(rd * keep * unit * unit // (rn * PIPS)) + 1 if rn else None
-    for liquidity, begin, end in pool.ranges(token_in):
-        low, high = begin << FINE, end << FINE
-        if most is not None and low >= most:
+    zn, zd = rn * x * 10_000, rd * (10_000 - pool.fee_bps)
+    if zn >= y * zd:
+        return 0
+    return (y << FINE) + _up(zn << FINE, zd) - 2 * isqrt((y * zn << 2 * FINE) // zd)
+
+
+def _conjugate_down(ranges: Iterator[tuple[int, int, int]], keep: int, rn: int, rd: int) -> int:
+    unit, total = Q96 << FINE, 0
+    star = isqrt(rn * PIPS * unit * unit // (rd * keep))
+    for liquidity, begin, end in ranges:
+        high, low = begin << FINE, end << FINE
+        if high <= star:
             break
-        if most is not None and high >= most:
-            return total + _up(liquidity * unit * (most - low) ** 2 << FINE, low * most * most)
+        if low <= star:
+            return total + _up(liquidity * (high - star) ** 2 << FINE, high * unit)
+        cost = (rn * liquidity * unit * (high - low) * PIPS << FINE) // (rd * high * low * keep)
+        total += _up(liquidity * (high - low) << FINE, unit) - cost
+    return total
+
+
+def _conjugate_up(ranges: Iterator[tuple[int, int, int]], keep: int, rn: int, rd: int) -> int:
+    unit, total = Q96 << FINE, 0
+    star = isqrt(rd * keep * unit * unit // (rn * PIPS)) + 1 if rn else None
+    for liquidity, begin, end in ranges:
+        low, high = begin << FINE, end << FINE
+        if star is not None and low >= star:
+            break
+        if star is not None and high >= star:
+            return total + _up(liquidity * unit * (star - low) ** 2 << FINE, low * star * star)
         cost = (rn * liquidity * (high - low) * PIPS << FINE) // (rd * unit * keep)
         total += _up(liquidity * unit * (high - low) << FINE, low * high) - cost
     return total
