@@ -10,23 +10,27 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import requests
 import structlog
 import typer
 from rich.console import Console
-from rich.table import Table
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
 from offchain import __version__
 from offchain.chain.contracts import address_of
 from offchain.chain.errors import ConfigError
-from offchain.chain.oracle import price_status
 from offchain.chain.sender import revert_reason
 from offchain.errors import EvenkeelError
 from offchain.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # a command loads what it needs, so that --help is quick
+    from offchain.chain.vault import Snapshot
+    from offchain.keeper.market import Observed
+    from offchain.keeper.preview import Preview
+    from offchain.show.names import Names
 
 __all__ = ["app", "main"]
 
@@ -105,6 +109,7 @@ def status(
 ) -> None:
     """Show a vault's weights, targets, bands and session."""
     from offchain.chain.vault import read_terms, read_vault, symbols
+    from offchain.show.status import print_status, status_report
 
     settings = _settings(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
@@ -114,7 +119,69 @@ def status(
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
-        _print_status(report)
+        print_status(report)
+
+
+@app.command(
+    epilog="Example:  evenkeel plan 0xVault… --explain --dry-run\n\n"
+    "Exit code 0: planned, or nothing to trade, or not now. 1: the vault refuses in the dry run what the plan says it "
+    "accepts, or the node fails. 2: a setting or argument is wrong."
+)
+@_plain_errors
+def plan(
+    vault: VaultArgument,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say for every asset why it is traded or not.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Also ask the vault, by eth_call, whether it would accept the plan."),
+    ] = False,
+    at_target: Annotated[
+        bool, typer.Option("--at-target", help="Plan all the way to the targets, to compare with the keeper.")
+    ] = False,
+    volatility_percent: Annotated[
+        float | None,
+        typer.Option(
+            "--volatility-percent",
+            min=0.1,
+            max=1_000,
+            help="Of an asset against the rest, a year; for --explain, to say what bands cost a year.",
+        ),
+    ] = None,
+    risk_aversion: Annotated[
+        float,
+        typer.Option(
+            "--risk-aversion",
+            min=0.001,
+            max=1e6,
+            help="NAV that a unit of variance a year costs; for --explain.",
+        ),
+    ] = 5.0,
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the keeper would trade now, through which pools, at what cost, and why. Sends and signs nothing.
+
+    Needs v2_factories or v3_factories in the settings, to know where pools are; --dry-run needs executor, and the
+    keeper's address in simulate_as or in a keystore (no password). Where the vault's rules allow nothing now, it says
+    why and what would be traded if a session were open. In JSON every integer is a decimal string.
+    """
+    from offchain.keeper.preview import preview
+
+    settings = _settings(config, rpc_url=rpc_url)
+    address = address_of(vault, "VAULT")
+    caller = _plan_caller(settings) if dry_run else None
+    web3, observed, snapshot = _observe(settings, address)
+    found = preview(
+        snapshot,
+        observed,
+        at_target=at_target,
+        volatility=None if volatility_percent is None else volatility_percent / 100,
+        risk_aversion=risk_aversion,
+    )
+    _show_plan(web3, found, caller, dry_run=dry_run, explain=explain, as_json=as_json)
 
 
 @keeper_app.command(epilog="Example:  evenkeel keeper once --vault 0xVault… --dry-run")
@@ -259,98 +326,67 @@ def main() -> None:
     app()
 
 
-def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], list[str]]) -> dict[str, Any]:
-    """What `evenkeel status` shows. Fractions are per cent, amounts decimal strings in token units, USD in dollars."""
-    from offchain import policy
+def _plan_caller(settings: Settings) -> str | None:
+    """Whom `plan --dry-run` asks as; ConfigError where it cannot ask at all."""
+    from offchain.keeper.preview import caller_of
 
-    state = snapshot.state
-    usable = policy.usable(state) and policy.nav(state) > 0
-    aside = policy.aside(state)
-    trigger = policy.trigger(state, state.time) if usable else None
-    values = policy.values(state)
-    weights: list[int | None] = list(policy.weights(state)) if usable else [None] * len(state.assets)
-    rows = zip(name_tokens([a.token for a in state.assets]), state.assets, state.balances, state.prices, state.statuses,
-               values, weights, policy.targets(state), policy.bands(state), strict=True)  # fmt: skip
-    return {
-        "vault": snapshot.vault,
-        "chain_id": snapshot.chain_id,
-        "block": snapshot.block.number,
-        "block_hash": snapshot.block.hash,
-        "time": state.time,
-        "nav_usd": sum(values) / 1e18,
-        "supply": str(state.supply),
-        "assets": [
-            {
-                "symbol": symbol,
-                "token": asset.token,
-                "balance": str(balance),
-                "price_usd": price / 1e18,
-                "price_status": status,
-                "value_usd": value / 1e18,
-                "weight_percent": None if weight is None else weight / 1e16,
-                "target_percent": target / 1e16,
-                "band_percent": band / 1e16,
-                "quarantined": i == aside,
-            }
-            for i, (symbol, asset, balance, price, status, value, weight, target, band) in enumerate(rows)
-        ],
-        "mode": policy.Mode(state.rules.mode).name,
-        "session": dataclasses.asdict(state.session) | {"open": policy.session_is_open(state, state.time)},
-        "cooldown_over": policy.cooldown_over(state, state.time),
-        "trigger": trigger.kind if trigger else "none",
-        "trigger_reason": _reason(trigger.reason, state.rules.mode) if trigger else "a price is not usable",
-        "loss_budget_used_percent": state.loss_used / 1e16,
-        "loss_budget_percent": state.rules.loss_capacity_bps / 100,
-        "paused": state.time < state.paused_until,
-        "quarantine_until": None if aside == policy.NO_ASSET else state.aside_until,
-        "admin": terms.admin,
-        "delay_seconds": terms.delay_seconds,
-        "head": snapshot.head,
-    }
-
-
-def _reason(reason: str, mode: int) -> str:
-    """Why there is a trigger, or none, without the calendar where the mode does not use it."""
-    from offchain import policy
-
-    return reason.partition("; ")[2] if mode == policy.Mode.THRESHOLD else reason
-
-
-def _print_status(report: dict[str, Any]) -> None:
-    table = Table(title=f"{report['vault']}  NAV {report['nav_usd']:,.2f} USD  block {report['block']}")
-    table.add_column("asset")
-    for name in ("weight %", "target %", "band ±%", "value USD", "price USD"):
-        table.add_column(name, justify="right")
-    for asset in report["assets"]:
-        weight = asset["weight_percent"]
-        price = (
-            "in quarantine"
-            if asset["quarantined"]
-            else f"{asset['price_usd']:,.4f}"
-            if asset["price_status"] == 0
-            else f"not usable: {price_status(asset['price_status'])}"
+    if settings.executor is None:
+        raise ConfigError(
+            "executor: not set, and --dry-run needs it (in evenkeel.toml, or EVENKEEL_EXECUTOR)"
         )
-        table.add_row(
-            asset["symbol"],
-            "-" if weight is None else f"{weight:.2f}",
-            f"{asset['target_percent']:.2f}",
-            f"{asset['band_percent']:.2f}",
-            f"{asset['value_usd']:,.2f}",
-            price,
+    return caller_of(settings)
+
+
+def _observe(settings: Settings, vault: str) -> tuple[Web3, Observed, Snapshot]:
+    """The vault and its market at the newest block."""
+    from offchain.chain.vault import read_vault
+    from offchain.keeper.market import Sources, need_factories, observe
+
+    need_factories(settings)
+    web3 = _connect(settings)
+    snapshot = read_vault(web3, vault)
+    return web3, observe(web3, snapshot, Sources.from_settings(settings)), snapshot
+
+
+def _show_plan(
+    web3: Web3, found: Preview, caller: str | None, *, dry_run: bool, explain: bool, as_json: bool
+) -> None:
+    """Print it, the dry run included; exit code 1 where the vault contradicts the plan."""
+    from offchain.keeper.preview import simulate
+    from offchain.show.plan import print_plan
+    from offchain.show.plan_json import plan_json
+
+    asked = simulate(web3, found, caller) if caller and found.plan.trades else None
+    names = _token_names(web3, found)
+    if as_json:
+        typer.echo(json.dumps(plan_json(found, names, asked), indent=2))
+    else:
+        print_plan(found, names, asked, explain=explain, console=Console(highlight=False))
+    if dry_run and found.plan.trades and caller is None:
+        typer.echo(
+            "not simulated: no account is named; set simulate_as to an address with the vault's keeper role "
+            "(the address alone, no key is needed)",
+            err=True,
         )
-    console = Console(soft_wrap=True)
-    console.print(table)
-    session = report["session"]
-    state = "open" if session["open"] else "cooldown" if not report["cooldown_over"] else "closed"
-    console.print(
-        f"session {session['id']} {state} · mode {report['mode']}"
-        f" · trigger {report['trigger']}: {report['trigger_reason']}"
-    )
-    console.print(
-        f"loss budget {report['loss_budget_used_percent']:.4f} of {report['loss_budget_percent']:.2f} %"
-        f" · {'PAUSED' if report['paused'] else 'not paused'} · head {report['head']}"
-    )
-    console.print(f"admin {report['admin']} · changes wait {report['delay_seconds'] / 86_400:g} days")
+    if asked is not None and asked.refusal and found.possible:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _token_names(web3: Web3, found: Preview) -> Names:
+    """Of the basket and of the tokens that swaps pass through."""
+    from offchain.chain.contracts import ERC20, bind_abi
+    from offchain.chain.vault import symbols
+    from offchain.show.names import Names
+
+    decimals = {asset.token: asset.decimals for asset in found.problem.state.assets}
+    known = {token.lower() for token in decimals}
+    for planned in found.plan.legs:
+        if planned.token_out.lower() not in known:
+            known.add(planned.token_out.lower())
+            token = bind_abi(web3, ERC20, planned.token_out)
+            decimals[planned.token_out] = int(token.functions.decimals().call())
+    named = symbols(web3, list(decimals))
+    return Names.of([(token, name, d) for (token, d), name in zip(decimals.items(), named, strict=True)])
 
 
 def _settings(config: Path | None, **overrides: Any) -> Settings:

@@ -1,0 +1,48 @@
+"""Tokens by name, amounts in whole tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+__all__ = ["Names"]
+
+SYMBOL_LENGTH = 12  # characters; a token may call itself anything
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Symbols and decimals of the tokens of a plan, by lower-case address."""
+
+    symbol: Mapping[str, str]
+    decimals: Mapping[str, int]
+
+    @staticmethod
+    def of(tokens: Sequence[tuple[str, str, int]]) -> Names:
+        """From (address, symbol, decimals); what a terminal could not show is left out of a symbol."""
+        symbols = {
+            token.lower(): "".join(c for c in symbol if c.isprintable())[:SYMBOL_LENGTH] or token[:8]
+            for token, symbol, _ in tokens
+        }
+        return Names(symbols, {token.lower(): decimals for token, _, decimals in tokens})
+
+    def of_token(self, token: str) -> str:
+        """Its symbol."""
+        return self.symbol[token.lower()]
+
+    def amount(self, token: str, units: int) -> str:
+        """In whole tokens: two decimals from a thousand on, four from one on, else six; the JSON is exact."""
+        whole = Decimal(units).scaleb(-self.decimals[token.lower()])
+        places = 2 if whole >= 1_000 else 4 if whole >= 1 else 6
+        text = f"{whole:,.{places}f}"
+        return "<0.000001" if units and not text.strip("0.,") else text
+
+    def said(self, text: str) -> str:
+        """The text with every address replaced by its symbol."""
+        for token, symbol in self.symbol.items():
+            place = text.lower().find(token)
+            while place >= 0:
+                text = text[:place] + symbol + text[place + len(token) :]
+                place = text.lower().find(token)
+        return text
