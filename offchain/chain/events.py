@@ -16,6 +16,7 @@ from offchain.chain.contracts import bind
 __all__ = ["BLOCKS_PER_REQUEST", "PoolSwap", "events_in", "pool_swaps", "vault_events"]
 
 BLOCKS_PER_REQUEST = 5_000  # blocks; what common public nodes allow in one eth_getLogs
+TRANSFER = keccak(text="Transfer(address,address,uint256)")  # ERC-20
 SWAP_V2 = keccak(text="Swap(address,uint256,uint256,uint256,uint256,address)")  # Uniswap's pairs
 SWAP_V3 = keccak(text="Swap(address,address,int256,int256,uint160,uint128,int24)")  # Uniswap's pools
 
@@ -63,14 +64,27 @@ def events_in(web3: Web3, vault: str, logs: Iterable[LogReceipt]) -> list[EventD
 
 
 def pool_swaps(logs: Iterable[LogReceipt]) -> list[PoolSwap]:
-    """The swaps that Uniswap V2 and V3 pools logged among `logs`, in their order."""
+    """The swaps that Uniswap V2 and V3 pools logged among `logs`, which are in the chain's order.
+
+    A V2 pair counts as put in whatever it finds above its reserves; what lay there before the transaction is left out.
+    """
     found = []
+    sent: dict[str, int] = {}  # token units transferred to an address since its last swap
     for log in logs:
-        topic, data = bytes(log["topics"][0]) if log["topics"] else b"", bytes(log["data"])
-        if topic == SWAP_V2 and len(data) == 128:
+        topics, data = [bytes(topic) for topic in log["topics"]], bytes(log["data"])
+        if topics[:1] == [TRANSFER] and len(topics) == 3 and len(data) == 32:
+            receiver = Web3.to_checksum_address(topics[2][12:])
+            sent[receiver] = sent.get(receiver, 0) + int.from_bytes(data, "big")
+        elif topics[:1] == [SWAP_V2] and len(data) == 128:
             in0, in1, out0, out1 = decode(["uint256"] * 4, data)
-            found.append(PoolSwap(log["address"], in0 - out0, in1 - out1))
-        elif topic == SWAP_V3 and len(data) == 160:
+            most = sent.pop(log["address"], 0) or in0 + in1
+            if out0 and out1:  # paid on both sides, as flash swaps are
+                found.append(PoolSwap(log["address"], in0 - out0, in1 - out1))
+            elif out1:
+                found.append(PoolSwap(log["address"], min(in0, most), -out1))
+            else:
+                found.append(PoolSwap(log["address"], -out0, min(in1, most)))
+        elif topics[:1] == [SWAP_V3] and len(data) == 160:
             amount0, amount1, *_ = decode(["int256", "int256", "uint160", "uint128", "int24"], data)
             found.append(PoolSwap(log["address"], amount0, amount1))
     return found
