@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offchain.errors import PlannerError
-from offchain.planner._active_set import Matrix, States, Vector, certify, normalise, track
+from offchain.planner._active_set import Given, Matrix, States, Vector, certify, normalise, track
 
 __all__ = ["AssetState", "Tracked", "Tracking", "TrackingSolver", "certificate", "solve"]
 
@@ -113,12 +113,8 @@ def certificate(
     """(objective, gap) of any weights that satisfy the constraints, for any multipliers with turnover_price >= 0."""
     n = len(problem.target)
     sigma = np.eye(n) if problem.covariance is None else _floats(problem.covariance)
-    lower = np.zeros(n) if problem.lower is None else _floats(problem.lower)
-    upper = np.ones(n) if problem.upper is None else _floats(problem.upper)
-    return certify(
-        sigma, 1.0, _floats(problem.target), _floats(problem.weights), _floats(problem.cost), float(problem.aversion),
-        float(problem.turnover), lower, upper, _floats(weights), float(budget_price), float(turnover_price),
-    )  # fmt: skip
+    given = _given(problem, sigma, 1.0, 0.0)
+    return certify(given, _floats(weights), float(budget_price), float(turnover_price))
 
 
 class TrackingSolver:
@@ -142,22 +138,15 @@ class TrackingSolver:
             if self._given is not None:
                 raise PlannerError(f"covariance: {len(self._sigma)} assets, target: {n}")
             self._prepare(np.eye(n))
-        lower = self._zeros if problem.lower is None else _floats(problem.lower)
-        upper = self._ones if problem.upper is None else _floats(problem.upper)
-        states, capped = self._states, self._capped
-        warm = states is not None
-        if states is None:
-            states = np.empty(n, np.int8)
-        found = track(
-            self._sigma, self._scale, self._largest, _floats(problem.target), _floats(problem.weights),
-            _floats(problem.cost), float(problem.aversion), float(problem.turnover), lower, upper, states, warm, capped,
-        )  # fmt: skip
-        code, weights, objective, gap, relative, nu, lam, states, capped, systems = found
-        if code > 0:
-            raise PlannerError(_REFUSALS[code])
-        self._states, self._capped = states, capped
-        method = "active set" if code == 0 else "descent"
-        return Tracked(weights, objective, gap, relative, nu, lam, states, systems, method)
+        warm = self._states is not None
+        guess = np.empty(n, np.int8) if self._states is None else self._states
+        given = _given(problem, self._sigma, self._scale, self._largest)
+        found = track(given, guess, warm, self._capped)
+        if found.code > 0:
+            raise PlannerError(_REFUSALS[found.code])
+        self._states, self._capped = found.states, found.capped
+        method = "active set" if found.code == 0 else "descent"
+        return Tracked(*found[1:8], found.systems, method)
 
     def _prepare(self, covariance: Matrix) -> None:
         sigma = np.array(covariance, dtype=np.float64, order="C")
@@ -168,11 +157,21 @@ class TrackingSolver:
         if self._scale < 0:
             raise PlannerError("covariance: not finite, symmetric, positive semidefinite and above 0")
         self._sigma, self._states = sigma, None
-        self._zeros, self._ones = np.zeros(n), np.ones(n)
 
     def _refuse_other(self, covariance: Matrix | None) -> None:
         if covariance is None or self._given is None or not np.array_equal(covariance, self._given):
             raise PlannerError("covariance: not this solver's; make a new TrackingSolver for it")
+
+
+def _given(problem: Tracking, sigma: Matrix, scale: float, largest: float) -> Given:
+    """The problem as the compiled code wants it."""
+    n = len(problem.target)
+    lower = np.zeros(n) if problem.lower is None else _floats(problem.lower)
+    upper = np.ones(n) if problem.upper is None else _floats(problem.upper)
+    return Given(
+        sigma, scale, largest, _floats(problem.target), _floats(problem.weights), _floats(problem.cost),
+        float(problem.aversion), float(problem.turnover), lower, upper,
+    )  # fmt: skip
 
 
 def _floats(values: Vector) -> Vector:
