@@ -284,6 +284,38 @@ def verify(
     _fail(f"{found}; --from-block must be at or before the vault's creation" if late else found)
 
 
+@app.command(epilog="Example:  evenkeel costs 0xVault… --journal reports/demo/keeper.sqlite --last 3")
+@_plain_errors
+def costs(
+    vault: VaultArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="The keeper's journal \\[setting: journal].")
+    ] = None,
+    last: Annotated[
+        int, typer.Option("--last", min=0, help="Transactions in detail; the totals are of all.")
+    ] = 10,
+    chain_id: Annotated[
+        int | None,
+        typer.Option("--chain-id", help="Which chain, where the journal knows the vault on several."),
+    ] = None,
+) -> None:
+    """Show what the vault's rebalances cost and what was predicted: pool fees, price impact, gas.
+
+    Read from the keeper's journal; no node is asked. In JSON every integer is a decimal string.
+    """
+    from offchain.show.costs import costs_json, print_costs, read_ledger
+
+    settings = _settings(config, journal=journal)
+    address = address_of(vault, "VAULT")
+    ledger = read_ledger(settings.journal, address, chain_id)
+    if as_json:
+        typer.echo(json.dumps(costs_json(address, ledger, last), indent=2))
+    else:
+        print_costs(address, ledger, last, Console(highlight=False))
+
+
 @app.command(epilog="Example:  evenkeel demo --days 60 --out reports/demo")
 @_plain_errors
 def demo(

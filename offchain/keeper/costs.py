@@ -28,7 +28,7 @@ from offchain.audit.verify import to_entry
 from offchain.chain.errors import ChainError
 from offchain.chain.events import PoolSwap, events_in, pool_swaps
 from offchain.errors import PoolError
-from offchain.planner import Leg, PlannedLeg, Pool, Problem, SwapV2, SwapV3, Sweep, V2Pool, decode
+from offchain.planner import Call, Leg, PlannedLeg, Pool, Problem, SwapV2, SwapV3, Sweep, V2Pool, decode
 from offchain.planner.pools import PIPS, Q96, same
 from offchain.planner.problem import BPS, gas_of, tax_of
 from offchain.policy import WAD
@@ -76,6 +76,7 @@ class _Planned:
     problem: Problem
     legs: tuple[Leg, ...]
     balances_after: tuple[int, ...]
+    gas: int  # USD WAD; 0: not known
     native_price: int | None
 
 
@@ -109,6 +110,7 @@ def _read(record: str) -> _Planned:
         problem=_PROBLEM.validate_python(inputs | {"state": data["state"]}),
         legs=decode(bytes.fromhex(made["payload"].removeprefix("0x"))),
         balances_after=tuple(int(balance) for balance in made["balances_after"]),
+        gas=int((made.get("costs") or {}).get("gas", 0)),
         native_price=native_price or None,
     )
 
@@ -118,7 +120,8 @@ def _made(planned: _Planned, event: Rebalanced, swaps: Sequence[PoolSwap], recei
     after = replace(problem, state=_state_at(problem, event))
     fee, lost, tax, drift = _outcome(after, event.balances_after, _taken(problem, swaps))
     expected = _outcome(problem, planned.balances_after, _sold(legs))
-    gas_units = _gas_units(legs)
+    price = problem.gas_price
+    gas_units = planned.gas // price if planned.gas and price else _gas_units(legs)
     return Entry(
         time=event.time,
         reverted=False,
@@ -126,7 +129,7 @@ def _made(planned: _Planned, event: Rebalanced, swaps: Sequence[PoolSwap], recei
         predicted_fee=expected[0],
         predicted_impact=expected[1] - expected[0],
         predicted_tax=expected[2],
-        predicted_gas=gas_units * problem.gas_price or None,
+        predicted_gas=gas_units * price or None,
         predicted_gas_used=gas_units,
         predicted_drift=expected[3],
         fee=fee,
@@ -212,7 +215,7 @@ def _sold(legs: Iterable[Leg]) -> list[tuple[str, str, int]]:
 
 
 def _gas_units(legs: Sequence[Leg]) -> int:
-    """Gas that the plan counted on."""
+    """Gas of a rebalance with these legs, as the planner counts it; calls of other contracts are not known."""
     swaps = [
         PlannedLeg(leg, "", leg.amount_in, 0, leg.min_out) for leg in legs if isinstance(leg, SwapV2 | SwapV3)
     ]
@@ -283,6 +286,10 @@ def _why(planned: _Planned, event: Rebalanced, swaps: Sequence[PoolSwap]) -> lis
         for i, (asset, old, new) in enumerate(zip(state.assets, seen, met, strict=True)):
             if old != new and i != aside:
                 lines.append(f"the {what} of {asset.token} had moved by {_bps(new - old, old)}")
+    if any(isinstance(leg, Call) for leg in planned.legs):
+        lines.append(
+            "the plan called other contracts than pools: what fees they take was predicted as impact"
+        )
     return lines + _moved_pools(planned, event, swaps)
 
 
