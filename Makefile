@@ -72,8 +72,8 @@ format: install ## format and fix what can be fixed
 gas: install ## measure gas beside the peers and compare with the snapshot (UPDATE=1 replaces it)
 	$(BIN)/python tests/benchmarks/gas.py $(if $(UPDATE),--update,--check)
 
-mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", SAMPLE=50)
-	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(SAMPLE),--sample $(SAMPLE))
+mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", ONLY="access lock")
+	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(ONLY),--only $(ONLY))
 
 demo: install ## run the main job end to end on a local chain
 	$(BIN)/evenkeel demo

@@ -2,45 +2,61 @@
 
     python tests/mutation/mutate.py                      every mutant of every contract
     python tests/mutation/mutate.py Vault flow           only of these files
+    python tests/mutation/mutate.py --only access lock   only of these classes
     python tests/mutation/mutate.py --sample 50          that many, chosen at random (--seed)
     python tests/mutation/mutate.py --list               print the mutants
+    python tests/mutation/mutate.py --report             print what is known, judge nothing
 
-Mutants: each `assert` removed; each comparison in it, in an `if` or in a conditional moved by one (`>=` to `>`, `<` to
-`<=`) or turned round; each rounding up made down; each `min` and `max` exchanged; each `+=` and `-=` exchanged; each
-lock removed. A mutant is killed when the tests named for its contract fail. Survivors that change nothing anybody can
-see are argued in equivalent.json; any other survivor makes the run fail. Results: reports/mutation.json. A run goes on
-from where the last one ended unless --fresh is given: results are kept by the mutant's and the tests' text.
+operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
+survived when all of them have passed. The order only saves time: first the test that killed it last time, then the file
+of its function's name, then whatever has killed most per second. Mutants that nobody can tell from the original are
+argued in equivalent.json; any other survivor makes the run fail.
+
+Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
+changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
+a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
 import random
-import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import local
+from typing import Any, NoReturn
 
+import pytest
+import vyper
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from scripts import build_artifacts  # noqa: E402
+from scripts.build_artifacts import compile_contract  # noqa: E402
+from tests.mutation.operators import CLASSES, Mutant, mutants  # noqa: E402
+from tests.support import evm  # noqa: E402
+from tests.support.evm import COMPILED  # noqa: E402
+
 REPORT = ROOT / "reports" / "mutation.json"
-KEPT = ROOT / "build" / "mutation.json"
+KEPT = ROOT / "build" / "mutation.jsonl"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
-TIMEOUT = 600  # seconds; a mutant that runs longer is killed
+TIMEOUT = 900  # seconds; who runs longer is killed, as a test that hangs would be noticed
 UNIT = "tests/unit"
 TRADES = [f"{UNIT}/vault", f"{UNIT}/attacks", "tests/stateful"]
-# file -> the tests that must notice, quickest first
+# file -> the tests that must notice
 TESTS: dict[str, list[str]] = {
-    "Vault": [f"{UNIT}/vault", f"{UNIT}/vault_factory", f"{UNIT}/attacks", "tests/stateful"],
+    "Vault": [*TRADES, f"{UNIT}/vault_factory"],
     "RuleBook": [*TRADES, f"{UNIT}/vault_factory", f"{UNIT}/timelock"],
     "Timelock": [f"{UNIT}/timelock", f"{UNIT}/attacks"],
     "VaultFactory": [f"{UNIT}/vault_factory", f"{UNIT}/attacks"],
@@ -52,256 +68,327 @@ TESTS: dict[str, list[str]] = {
     "VaultLens": [f"{UNIT}/vault_lens"],
     "portfolio": [*TRADES, f"{UNIT}/vault_factory", f"{UNIT}/timelock"],
     "packing": [*TRADES, f"{UNIT}/vault_factory", f"{UNIT}/timelock"],
-    "schedule": [*TRADES],
-    "bucket": [f"{UNIT}/attacks", *TRADES, f"{UNIT}/timelock"],
+    "schedule": TRADES,
+    "bucket": [*TRADES, f"{UNIT}/timelock"],
     "flow": [f"{UNIT}/vault", f"{UNIT}/teller"],
     "shares": [f"{UNIT}/vault", "tests/stateful"],
     "queue": [f"{UNIT}/timelock", f"{UNIT}/price_oracle"],
     "ownable": [f"{UNIT}/price_oracle"],
 }
-SWAPS = {">=": ">", "<=": "<", ">": ">=", "<": "<=", "==": "!=", "!=": "=="}
-TURNS = {">=": "<", "<=": ">", ">": "<=", "<": ">="}
-COMPARISON = re.compile(r" (>=|<=|==|!=|>|<) ")
+VERDICTS = ("killed", "equivalent", "survived", "not judged", "same code", "does not compile")
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """One change of one line."""
+@dataclass
+class Verdict:
+    """What became of a mutant, and of which texts that is true."""
 
-    file: str  # below contracts/
-    line: int  # from 1
-    what: str
-    before: str
-    after: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.file}:{self.before.strip()}:{self.what}:{self.after.strip()}"
-
-
-def sources() -> list[Path]:
-    """The contracts and modules that go live."""
-    return sorted([*ROOT.glob("contracts/*.vy"), *ROOT.glob("contracts/modules/*.vy")])
-
-
-def mutants(path: Path) -> list[Mutant]:
-    """Every mutant of a file, in the order of its lines."""
-    found = []
-    lines = path.read_text().splitlines()
-    in_doc = False
-    for number, line in enumerate(lines, 1):
-        in_doc ^= line.count('"""') % 2 == 1
-        if in_doc or '"""' in line or line.lstrip().startswith(("#", "event", "struct", "interface")):
-            continue
-        for what, after in _changes(line, lines, number):
-            if after != line:
-                name = path.relative_to(ROOT / "contracts").as_posix()
-                found.append(Mutant(name, number, what, line, after))
-    return found
-
-
-def _changes(line: str, lines: list[str], number: int) -> list[tuple[str, str]]:
-    code, hash_sign, comment = line.partition("  #")
-    tail = hash_sign + comment
-    found: list[tuple[str, str]] = []
-    stripped = code.strip()
-    indent = code[: len(code) - len(code.lstrip())]
-    if stripped == "@nonreentrant":
-        return [("lock removed", indent + "# no lock")]
-    if stripped.startswith("assert ") and not stripped.endswith("("):
-        found.append(("assert removed", indent + "pass"))
-    deciding = re.match(r"(assert|if|elif|return)\b", stripped) or " if " in stripped or " and " in stripped
-    if deciding:
-        for match in COMPARISON.finditer(code):
-            for kind, table in (("moved by one", SWAPS), ("turned round", TURNS)):
-                if other := table.get(match[1]):
-                    found.append(
-                        (f"{match[1]} {kind}", code[: match.start(1)] + other + code[match.end(1) :] + tail)
-                    )
-    for match in re.finditer(r"\((.+?) \+ [\w.]+ - 1\) //", code):
-        found.append(("rounded down", code.replace(match[0], f"({match[1]}) //") + tail))
-    for one, other in (("min(", "max("), ("max(", "min(")):
-        for match in re.finditer(rf"\b{re.escape(one)}", code):
-            found.append(
-                (f"{one[:3]} for {other[:3]}", code[: match.start()] + other + code[match.end() :] + tail)
-            )
-    for one, other in ((" += ", " -= "), (" -= ", " += ")):
-        if one in code:
-            found.append((f"{one.strip()} for {other.strip()}", code.replace(one, other, 1) + tail))
-    for one, other in ((" and ", " or "), (" or ", " and ")):
-        if one in code and deciding:
-            found.append((f"{one.strip()} for {other.strip()}", code.replace(one, other, 1) + tail))
-    if "self._check_" in code and stripped.startswith("self._check_"):
-        found.append(("check removed", indent + "pass"))
-    return found
+    key: str
+    verdict: str
+    killer: str = ""  # a test's id
+    digest: str = ""
 
 
 class Bench:
-    """Runs mutants, each in a copy of the contracts of its thread's own."""
+    """The contracts as they were when the run began, and room for broken copies."""
 
-    def __init__(self) -> None:
-        self._mine = local()
-        self._folders: list[Path] = []
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("contracts", "interfaces"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copytree(evm.ARTIFACTS, folder / "artifacts")
+        evm.ARTIFACTS = folder / "artifacts"
+        self.sources = read_sources(folder)
 
-    def judge(self, mutant: Mutant) -> str:
-        """`killed`, `survived` or `does not compile`."""
-        contracts = self._copy()
-        path = contracts / mutant.file
-        original = (ROOT / "contracts" / mutant.file).read_text()
-        lines = original.splitlines(keepends=True)
-        lines[mutant.line - 1] = mutant.after + "\n"
-        path.write_text("".join(lines))
+    def broken(self, mutant: Mutant) -> Path:
+        """A copy of the contracts with one mutant."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        shutil.copytree(self.folder / "contracts", folder / "contracts")
+        (folder / "interfaces").symlink_to(self.folder / "interfaces")
+        (folder / "contracts" / mutant.file).write_text(mutant.apply(self.sources[mutant.file]))
+        return folder
+
+
+class Judge:
+    """Runs tests on the contracts of a folder, in a process of its own that ends with a file `verdict` there."""
+
+    def __init__(self, bench: Bench, folder: Path) -> None:
+        self.bench = bench
+        self.folder = folder
+        self.same_code = True
+        self.seconds: dict[str, float] = defaultdict(float)  # by test
+
+    def run(self, items: list[pytest.Item]) -> NoReturn:
+        """In order, until one fails."""
+        signal.alarm(TIMEOUT)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        self.use(self.folder)
+        items[0].config.pluginmanager.register(self)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        self.end("same code" if self.same_code else "survived")
+
+    def use(self, folder: Path) -> None:
+        """The tests take their contracts from `folder`."""
+        broken = folder != self.bench.folder
+        build_artifacts.ROOT, evm.CONTRACTS = folder, folder / "contracts"
+        evm.COMPILED = folder / "compiled" if broken else COMPILED
+        evm.compile_contract = self.compile_broken if broken else compile_contract  # type: ignore[attr-defined, assignment]
+        evm.artifact.cache_clear()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called by pytest after each part of a test."""
+        self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.end("killed", report.nodeid)
+
+    def compile_broken(self, source: Path, evm_version: str) -> dict[str, Any]:
+        """Like `compile_contract`; what imports nothing that was broken is not compiled again."""
+        digest = build_artifacts.source_hash(source)
+        self.use(self.bench.folder)
+        original = evm.artifact(source.stem, evm_version)
+        self.use(self.folder)
+        if original["sourceHash"] == digest:
+            return original
         try:
-            return self._test(mutant, contracts)
+            broken: dict[str, Any] = compile_contract(source, evm_version)
+        except (vyper.exceptions.VyperException, vyper.exceptions.VyperInternalException):
+            self.end("does not compile")
+        if len(broken["deployedBytecode"]) // 2 - 1 > build_artifacts.MAX_CODE_SIZE:
+            self.end("does not compile")
+        self.same_code &= _code(broken) == _code(original)
+        return broken
+
+    def end(self, verdict: str, killer: str = "") -> NoReturn:
+        """Not to the parent's frames."""
+        told = {"verdict": verdict, "killer": killer, "seconds": self.seconds}
+        (self.folder / "verdict").write_text(json.dumps(told))
+        os._exit(0)
+
+
+class Campaign:
+    """Collects the tests once, as a plugin of pytest, and judges each mutant in a fork of this process."""
+
+    def __init__(self, bench: Bench, chosen: list[Mutant], workers: int, known: Ledger) -> None:
+        self.bench = bench
+        self.chosen = chosen
+        self.workers = workers
+        self.known = known
+        self.killed: Counter[str] = Counter()  # by test
+        self.problem = ""
+
+    def run(self) -> None:
+        """Every verdict goes to the ledger."""
+        folders = sorted({folder for mutant in self.chosen for folder in tests_of(mutant)})
+        options = ["-qq", "-s", "-p", "no:pytest-brownie", "-p", "no:cacheprovider", "--no-summary"]
+        if pytest.main([*options, *folders], plugins=[self]) or self.problem:
+            sys.exit(self.problem or f"the tests in {', '.join(folders)} could not be collected")
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Called by pytest in place of running the tests."""
+        self.items = session.items
+        unbroken = self.start(self.bench.folder, session.items)
+        os.waitpid(unbroken, 0)
+        told = json.loads((self.bench.folder / "verdict").read_text())
+        self.seconds: dict[str, float] = told["seconds"]
+        if told["killer"]:
+            self.problem = f"a test fails on the contracts as they are: {told['killer']}"
+            return True
+        gc.collect()
+        gc.freeze()
+        columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as progress:
+            task = progress.add_task("", total=len(self.chosen))
+            for mutant, verdict in self.verdicts():
+                progress.advance(task)
+                if verdict == "survived":
+                    progress.print(f"survived: {mutant.line} {mutant.key}", markup=False)
+        return True
+
+    def verdicts(self) -> Iterator[tuple[Mutant, str]]:
+        """As they come in, `workers` at a time."""
+        waiting = self.chosen[::-1]
+        running: dict[int, tuple[Mutant, Path]] = {}
+        while waiting or running:
+            while waiting and len(running) < self.workers:
+                mutant = waiting.pop()
+                folder = self.bench.broken(mutant)
+                running[self.start(folder, self.order(mutant))] = mutant, folder
+            pid, status = os.wait()
+            mutant, folder = running.pop(pid)
+            told = {"verdict": "killed", "killer": "timeout"}
+            if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM):
+                told = json.loads((folder / "verdict").read_text())
+            shutil.rmtree(folder)
+            self.killed[told["killer"]] += 1
+            self.known.add(mutant, told["verdict"], told["killer"])
+            yield mutant, told["verdict"]
+
+    def start(self, folder: Path, items: list[pytest.Item]) -> int:
+        """The id of a new process that judges."""
+        if pid := os.fork():
+            return pid
+        gc.disable()
+        try:
+            Judge(self.bench, folder).run(items)
         finally:
-            path.write_text(original)
+            os._exit(1)  # never back into this process's copy of the campaign
 
-    def close(self) -> None:
-        for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+    def order(self, mutant: Mutant) -> list[pytest.Item]:
+        """All tests of the mutant's file, the likeliest killers first, else folder by folder."""
+        folders = tests_of(mutant)
+        killer = self.known.killer(mutant)
+        named = mutant.function.strip("_")
 
-    def _test(self, mutant: Mutant, contracts: Path) -> str:
-        if not self._compiles(mutant, contracts):
-            return "does not compile"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:pytest-brownie",
-            "-p",
-            "no:cacheprovider",
+        def rank(item: pytest.Item) -> tuple[object, ...]:
+            test = item.nodeid
+            place = next(i for i, folder in enumerate(folders) if test.startswith(folder + "/"))
+            by_name = named and item.path.stem.startswith(f"test_{named}")
+            rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
+            return test != killer, not by_name, place, -rate
+
+        mine = [
+            item for item in self.items if item.nodeid.startswith(tuple(f"{folder}/" for folder in folders))
         ]
-        tests = [test for test in TESTS[Path(mutant.file).stem] if (ROOT / test).exists()]
-        try:
-            done = subprocess.run(
-                [*command, *tests],
-                cwd=ROOT,
-                env=os.environ | {"EVENKEEL_CONTRACTS": str(contracts)},
-                capture_output=True,
-                timeout=TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return "killed"
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"pytest could not run:\n{done.stdout.decode()[-2000:]}")
-        return "killed" if done.returncode == 1 else "survived"
+        return sorted(mine, key=rank)
 
-    def _compiles(self, mutant: Mutant, contracts: Path) -> bool:
-        """A module is compiled with the contract that shows most of it."""
-        host = {"portfolio": "RuleBook", "schedule": "RuleBook", "packing": "RuleBook", "bucket": "Vault"}
-        stem = Path(mutant.file).stem
-        name = host.get(
-            stem,
-            {"flow": "Vault", "shares": "Vault", "queue": "Timelock", "ownable": "PriceOracle"}.get(
-                stem, stem
-            ),
+
+class Ledger:
+    """Verdicts of this and earlier runs, and whether they still hold."""
+
+    def __init__(self, sources: dict[str, str]) -> None:
+        self.sources = sources
+        lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+        self.rows = {row.key: row for row in (Verdict(**json.loads(line)) for line in lines)}
+        folders = {folder for tests in TESTS.values() for folder in tests}
+        files = sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
+        self.tests = {file.as_posix(): file.read_text() for file in files}  # as they are now
+
+    def add(self, mutant: Mutant, verdict: str, killer: str) -> None:
+        """Remember, here and on disk."""
+        row = Verdict(mutant.key, verdict, killer, self.digest(mutant, killer))
+        self.rows[mutant.key] = row
+        KEPT.parent.mkdir(exist_ok=True)
+        with KEPT.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+    def verdict(self, mutant: Mutant) -> str:
+        """`not judged` where nothing is known or the texts have changed since."""
+        row = self.rows.get(mutant.key)
+        return row.verdict if row and row.digest == self.digest(mutant, row.killer) else "not judged"
+
+    def killer(self, mutant: Mutant) -> str:
+        """The test that killed it last time."""
+        return self.rows[mutant.key].killer if mutant.key in self.rows else ""
+
+    def digest(self, mutant: Mutant, killer: str) -> str:
+        """Of the mutant's file and of the test that killed it, or of all its tests."""
+        tests = (
+            (killer.partition("::")[0],)
+            if "::" in killer
+            else tuple(f"{folder}/" for folder in tests_of(mutant))
         )
-        done = subprocess.run(
-            [
-                str(ROOT / ".venv/bin/vyper"),
-                "-p",
-                str(contracts.parent),
-                "-f",
-                "abi",
-                str(contracts / f"{name}.vy"),
-            ],
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode == 0
-
-    def _copy(self) -> Path:
-        if not hasattr(self._mine, "contracts"):
-            folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-            self._folders.append(folder)
-            for name in ("contracts", "interfaces"):
-                shutil.copytree(ROOT / name, folder / name)
-            self._mine.contracts = folder / "contracts"
-        contracts: Path = self._mine.contracts
-        return contracts
+        texts = [
+            self.sources[mutant.file],
+            *(text for file, text in self.tests.items() if file.startswith(tests)),
+        ]
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def fingerprint(mutant: Mutant) -> str:
-    """Changes with the mutant, its file or the tests that judge it."""
-    digest = hashlib.sha256(mutant.key.encode())
-    digest.update((ROOT / "contracts" / mutant.file).read_bytes())
-    for test in TESTS[Path(mutant.file).stem]:
-        for path in sorted((ROOT / test).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def _code(artifact: dict[str, Any]) -> str:
+    """The creation code without the appendix that names its source; the last two bytes tell the appendix's size."""
+    code: str = artifact["bytecode"]
+    return code[: -2 * int(code[-4:], 16)]
 
 
-def run(chosen: list[Mutant], fresh: bool, workers: int) -> list[dict[str, object]]:
-    """Verdicts, in the order of the mutants."""
-    kept: dict[str, str] = {} if fresh or not KEPT.exists() else json.loads(KEPT.read_text())
-    keys = {mutant: fingerprint(mutant) for mutant in chosen}
-    bench = Bench()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task("mutants", total=len(chosen))
-        waiting = {pool.submit(bench.judge, m): m for m in chosen if keys[m] not in kept}
-        progress.advance(task, len(chosen) - len(waiting))
-        for future in as_completed(waiting):
-            mutant = waiting[future]
-            kept[keys[mutant]] = future.result()
-            if kept[keys[mutant]] == "survived":
-                progress.print(f"survived: {mutant.file}:{mutant.line} {mutant.what}: {mutant.after.strip()}")
-            KEPT.parent.mkdir(exist_ok=True)
-            KEPT.write_text(json.dumps(kept))
-            progress.advance(task)
-    bench.close()
+def read_sources(folder: Path) -> dict[str, str]:
+    """Text by file name, of the contracts and modules that go live."""
+    contracts = folder / "contracts"
+    files = [*contracts.glob("*.vy"), *contracts.glob("modules/*.vy")]
+    return {file.relative_to(contracts).as_posix(): file.read_text() for file in sorted(files)}
+
+
+def tests_of(mutant: Mutant) -> list[str]:
+    return TESTS[Path(mutant.file).stem]
+
+
+def report(every: list[Mutant], known: Ledger) -> Counter[str]:
+    """Write all that is known to REPORT, print a table by file and class; the number of mutants by verdict."""
     argued: dict[str, str] = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
-    verdicts = []
-    for mutant in chosen:
-        verdict, why = kept[keys[mutant]], argued.get(mutant.key)
-        if verdict == "survived" and why:
-            verdict = "equivalent"
-        verdicts.append(
-            asdict(mutant) | {"verdict": verdict, "why": why if verdict == "equivalent" else None}
+    rows = []
+    for mutant in every:
+        verdict = known.verdict(mutant)
+        why = argued.get(mutant.key) if verdict == "survived" else None
+        verdict = "equivalent" if why else verdict
+        killer = known.killer(mutant) if verdict == "killed" else None
+        rows.append(asdict(mutant) | {"key": mutant.key, "verdict": verdict, "killer": killer, "why": why})
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(
+        json.dumps({"counts": Counter(row["verdict"] for row in rows), "mutants": rows}, indent=1) + "\n"
+    )
+    changed = [row for row in rows if row["verdict"] not in ("same code", "does not compile")]
+    shown = VERDICTS[:4]
+    print("| | mutants | " + " | ".join(shown) + " |\n|---|" + "---:|" * (1 + len(shown)))
+    for column in ("file", "kind"):
+        names = CLASSES if column == "kind" else sorted({row["file"] for row in rows})
+        for name in names:
+            counts = Counter(row["verdict"] for row in changed if row[column] == name)
+            print(
+                f"| {name} | {counts.total()} | "
+                + " | ".join(str(counts[verdict]) for verdict in shown)
+                + " |"
+            )
+    total = Counter(row["verdict"] for row in changed)
+    print(f"| all | {total.total()} | " + " | ".join(str(total[verdict]) for verdict in shown) + " |")
+    print(f"left out: {len(rows) - len(changed)} that do not compile or compile to the same code")
+    if unused := argued.keys() - {row["key"] for row in rows if row["why"]}:
+        print(
+            f"{len(unused)} arguments in {EQUIVALENT.name} for mutants that did not survive or are not there"
         )
-    return verdicts
+    return total
 
 
 def main() -> None:
-    """Choose, judge, report; exit 1 where a mutant survived without an argument."""
+    """Choose, judge, report; exit 1 where a mutant survived without an argument or was not judged."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", help="stems of contracts or modules, such as Vault or flow")
+    parser.add_argument("--only", nargs="+", choices=CLASSES, default=CLASSES, help="classes of mutants")
     parser.add_argument("--sample", type=int, help="only so many mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier verdicts of the chosen mutants")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the mutants only")
+    parser.add_argument("--report", action="store_true", help="print what is known only")
     arguments = parser.parse_args()
     if unknown := set(arguments.files) - TESTS.keys():
         parser.error(
             f"no such contract or module: {', '.join(sorted(unknown))}; choose from {', '.join(TESTS)}"
         )
-    wanted = [path for path in sources() if not arguments.files or path.stem in arguments.files]
-    chosen = [mutant for path in wanted for mutant in mutants(path)]
-    if arguments.sample:
-        chosen = sorted(
-            random.Random(arguments.seed).sample(chosen, min(arguments.sample, len(chosen))),
-            key=lambda m: (m.file, m.line),
-        )
-    if arguments.list:
-        for mutant in chosen:
-            print(f"{mutant.file}:{mutant.line}: {mutant.what}: {mutant.after.strip()}")
-        print(f"{len(chosen)} mutants")
-        return
-    verdicts = run(chosen, arguments.fresh, arguments.workers)
-    counts = {
-        verdict: sum(row["verdict"] == verdict for row in verdicts)
-        for verdict in ("killed", "survived", "equivalent", "does not compile")
-    }
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({"counts": counts, "mutants": verdicts}, indent=1) + "\n")
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if counts["survived"]:
+    os.chdir(ROOT)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        bench = Bench(Path(folder))
+        known = Ledger(bench.sources)
+        every = [mutant for file in bench.sources for mutant in mutants(file, bench.sources)]
+        chosen = choose(every, arguments, known)
+        if arguments.list:
+            print("\n".join(f"{mutant.line} {mutant.kind}: {mutant.key}" for mutant in chosen))
+            return
+        if chosen and not arguments.report:
+            Campaign(bench, chosen, arguments.workers, known).run()
+        counts = report(every, known)
+    if counts["survived"] or counts["not judged"]:
         sys.exit(1)
+
+
+def choose(every: list[Mutant], arguments: argparse.Namespace, known: Ledger) -> list[Mutant]:
+    """The mutants that were asked for and are not judged yet, in the order of files and classes."""
+    stems = arguments.files or list(TESTS)
+    wanted = [m for m in every if Path(m.file).stem in stems and m.kind in arguments.only]
+    if arguments.sample:
+        wanted = random.Random(arguments.seed).sample(wanted, min(arguments.sample, len(wanted)))
+    if not (arguments.fresh or arguments.list):
+        wanted = [mutant for mutant in wanted if known.verdict(mutant) == "not judged"]
+    return sorted(wanted, key=lambda m: (stems.index(Path(m.file).stem), CLASSES.index(m.kind), m.line))
 
 
 if __name__ == "__main__":
