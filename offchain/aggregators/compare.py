@@ -44,12 +44,13 @@ __all__ = ["AggregatedPlan", "Exchange", "exchanges", "improve", "refusal", "req
 
 GAS_CALL = 200_000  # of a venue's call, at least: what a venue says below that is not believed
 GAS_AROUND = 100_000  # of the three approvals and the transfer around it
+MAX_ASKED = 6  # exchanges: venues allow one to three requests a second
 FINE = 10**9  # a shortfall is measured in parts of this
 
 Pair = tuple[str, str]  # token sold, token bought; lower case
 Simulate = Callable[
-    ["AggregatedPlan"], tuple[str, int]
-]  # (refusal or "", gas used or 0 where it is not measured)
+    [bytes], tuple[str, int]
+]  # payload -> why the node refuses it or "", gas or 0: not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class AggregatedPlan(Plan):
     choice: str = ""  # what was chosen, and why
     proof: bytes = b""  # payload with the minimums that prove the gain
     worst: tuple[int, ...] = ()  # balances after, where every call pays no more than the proof's minimum
+    margin_bps: int = 0  # by which the proof shows it to be better
 
     @property
     def trades(self) -> bool:
@@ -100,11 +102,11 @@ def exchanges(problem: Problem, own: Plan) -> tuple[Exchange, ...]:
 
 
 def requests_for(problem: Problem, own: Plan, chain_id: int, origin: str) -> tuple[QuoteRequest, ...]:
-    """What to ask of every venue; `origin`: the account that signs."""
+    """What to ask of every venue, the largest exchanges first; `origin`: the account that signs."""
     tolerance = problem.leg_tolerance_bps
     return tuple(
         QuoteRequest(chain_id, e.token_in, e.token_out, e.amount_in, problem.executor, origin, tolerance)
-        for e in exchanges(problem, own)
+        for e in exchanges(problem, own)[:MAX_ASKED]
     )
 
 
@@ -168,14 +170,17 @@ def improve(
     problem: Problem, own: Plan, quotes: Sequence[Quote], simulate: Simulate, margin_bps: int = 0
 ) -> AggregatedPlan:
     """The own plan, or a combination with quotes that the node has shown to be better by the margin."""
-    left, refused = list(quotes), list[str]()
+    left = list(quotes)
+    refused = [f"{q.venue} not used: {why}" for q in quotes if q.executable and (why := refusal(problem, q))]
 
     def doubt(plan: AggregatedPlan) -> str:
-        reason, gas = simulate(plan)
+        reason, gas = simulate(plan.proof)
         if reason or not problem.gas_price or not gas:
             return reason
-        enough = _gain(problem, own, plan.worst, gas) >= _margin(problem, plan.calls, margin_bps)
-        return "" if enough else f"its {gas} gas takes the gain away"
+        own_gas = simulate(own.payload)[1] or _gas(own.payload)  # measured against measured
+        gain = objective(problem, own.balances_after, own_gas) - objective(problem, plan.worst, gas)
+        enough = gain >= _margin(problem, plan.calls, margin_bps)
+        return "" if enough else f"its gas of {gas} takes the gain away"
 
     while (candidate := with_quotes(problem, own, left, margin_bps)) is not None:
         reason = doubt(candidate)
@@ -184,7 +189,8 @@ def improve(
             choice = (
                 f"{_names(candidate.calls)}: in simulation at least {_usd(gain)} better than the own route"
             )
-            return replace(candidate, quotes=tuple(quotes), choice="; ".join([choice, *refused]))
+            said = "; ".join([choice, *refused])
+            return replace(candidate, quotes=tuple(quotes), choice=said, margin_bps=margin_bps)
         alone = [(quote, with_quotes(problem, own, [quote], margin_bps)) for quote in candidate.calls]
         blame = [(quote, doubt(plan) if plan else "not better alone") for quote, plan in alone]
         for quote, why in [one for one in blame if one[1]] or [(candidate.calls[-1], reason)]:
@@ -194,7 +200,9 @@ def improve(
         f"own route: no quote of {_names(quotes)} beats it by {margin_bps} bps" if quotes else "own route"
     )
     kept = {name: getattr(own, name) for name in Plan.__dataclass_fields__}
-    return AggregatedPlan(**kept, quotes=tuple(quotes), choice="; ".join([choice, *refused]))
+    return AggregatedPlan(
+        **kept, quotes=tuple(quotes), choice="; ".join([choice, *refused]), margin_bps=margin_bps
+    )
 
 
 # ---------------------------------------------------------------- the own plan taken apart
