@@ -61,8 +61,8 @@ struct Feed:
     feed: address
     decimals: uint256  # of the feed's answers
     heartbeat_seconds: uint256  # an older answer is stale
-    min_price: uint256  # WAD, inclusive
-    max_price: uint256  # WAD, inclusive
+    min_price: uint256  # WAD, inclusive; 8 digits of it, rounded up
+    max_price: uint256  # WAD, inclusive; 8 digits of it, rounded down
 
 struct SecondSource:
     pool: address  # Uniswap V3, of the asset and `quote`
@@ -116,8 +116,14 @@ CUT: constant(uint256) = 80  # bits of the mantissa that are dropped before a pr
 
 ADDRESS: constant(uint256) = 2**160 - 1
 DECIMALS_AT: constant(uint256) = 160
-HEARTBEAT_AT: constant(uint256) = 168
-HEARTBEAT: constant(uint256) = 2**32 - 1
+DECIMALS: constant(uint256) = 2**5 - 1
+HEARTBEAT_AT: constant(uint256) = 165
+HEARTBEAT: constant(uint256) = 2**22 - 1
+MIN_PRICE_AT: constant(uint256) = 187
+MAX_PRICE_AT: constant(uint256) = 220
+BOUND: constant(uint256) = 2**33 - 1  # digits 27 bits | exponent 6 bits: digits * 10**exponent
+EXPONENT_AT: constant(uint256) = 27
+DIGITS: constant(uint256) = 2**27 - 1  # 8 digits and more
 HAS_SECOND: constant(uint256) = 1 << 254  # the asset has a second source
 HAD_FEED: constant(uint256) = 1 << 255  # the asset's feed was removed: the next one waits too
 
@@ -132,8 +138,8 @@ sequencer_feed: public(immutable(address))  # Chainlink's uptime feed; zero: non
 grace_seconds: public(immutable(uint256))
 
 guardian: public(address)  # may cancel what is queued; zero: nobody
-# Two words an asset: feed (160 bits) | decimals << 160 | heartbeat << 168 | flags, and min_price | max_price << 128.
-packed_feeds: HashMap[address, uint256[2]]
+# feed 160 | decimals 5 | heartbeat 22 | least price 33 | greatest price 33 | flags
+packed_feeds: HashMap[address, uint256]
 # Read only when the flag says so: pool (160 bits) | window | deviation | decimals | order, and quote.
 packed_second_sources: HashMap[address, uint256[2]]
 
@@ -178,9 +184,9 @@ def prices(assets: DynArray[address, MAX_ASSETS]) -> (DynArray[uint256, MAX_ASSE
         price: uint256 = 0
         status: uint256 = SEQUENCER_DOWN
         if up:
-            packed: uint256[2] = self.packed_feeds[asset]
-            price, status = self._feed_price(packed[0], packed[1])
-            if status == OK and packed[0] & HAS_SECOND != 0:
+            config: uint256 = self.packed_feeds[asset]
+            price, status = self._feed_price(config)
+            if status == OK and config & HAS_SECOND != 0:
                 price, status = self._checked_price(asset, price)
         all_prices.append(price)
         statuses.append(status)
@@ -193,13 +199,13 @@ def feeds(asset: address) -> Feed:
     """
     @notice How `asset` is priced; all zero when it has no feed.
     """
-    packed: uint256[2] = self.packed_feeds[asset]
+    config: uint256 = self.packed_feeds[asset]
     return Feed(
-        feed=convert(packed[0] & ADDRESS, address),
-        decimals=(packed[0] >> DECIMALS_AT) & 255,
-        heartbeat_seconds=(packed[0] >> HEARTBEAT_AT) & HEARTBEAT,
-        min_price=packed[1] & MAX_PRICE,
-        max_price=packed[1] >> 128,
+        feed=convert(config & ADDRESS, address),
+        decimals=(config >> DECIMALS_AT) & DECIMALS,
+        heartbeat_seconds=(config >> HEARTBEAT_AT) & HEARTBEAT,
+        min_price=self._bound(config >> MIN_PRICE_AT),
+        max_price=self._bound(config >> MAX_PRICE_AT),
     )
 
 
@@ -269,16 +275,19 @@ def set_feed(asset: address, feed: address, heartbeat_seconds: uint256, min_pric
     @notice Price `asset` by `feed`; a zero `feed` removes it and its second source. The owner sets an asset's first
             feed at once; every later one goes through the queue.
     @param heartbeat_seconds Age above which an answer is stale: the feed's own heartbeat and a margin
-    @param min_price Lowest believable price, WAD
+    @param min_price Lowest believable price, WAD. Of both bounds 8 digits are kept; more are rounded so that less is
+           believed.
     @param max_price Highest believable price, WAD
     """
-    config: uint256 = self.packed_feeds[asset][0]
+    config: uint256 = self.packed_feeds[asset]
     if msg.sender != self:
         ownable._check_owner()
         assert config == 0, "not queued"
     assert asset != empty(address), "zero asset"
     flags: uint256 = config & HAS_SECOND
     decimals: uint256 = 0
+    least: uint256 = 0
+    greatest: uint256 = 0
     if feed == empty(address):
         assert heartbeat_seconds == 0 and min_price == 0 and max_price == 0, "no feed to set"
         assert config & ADDRESS != 0, "no feed to remove"
@@ -289,19 +298,26 @@ def set_feed(asset: address, feed: address, heartbeat_seconds: uint256, min_pric
         assert feed.is_contract, "feed has no code"
         assert heartbeat_seconds > 0 and heartbeat_seconds <= MAX_HEARTBEAT, "bad heartbeat"
         assert min_price > 0 and min_price <= max_price and max_price <= MAX_PRICE, "bad bounds"
+        least = self._pack_bound(min_price, 9)  # up
+        greatest = self._pack_bound(max_price, 0)  # down
+        assert self._bound(least) <= self._bound(greatest), "bad bounds"
         decimals = convert(staticcall IAggregatorV3(feed).decimals(), uint256)
         assert decimals <= PRICE_DECIMALS, "feed decimals > 18"
-    self.packed_feeds[asset] = [
-        convert(feed, uint256) | (decimals << DECIMALS_AT) | (heartbeat_seconds << HEARTBEAT_AT) | flags,
-        min_price | (max_price << 128),
-    ]
+    self.packed_feeds[asset] = (
+        convert(feed, uint256)
+        | (decimals << DECIMALS_AT)
+        | (heartbeat_seconds << HEARTBEAT_AT)
+        | (least << MIN_PRICE_AT)
+        | (greatest << MAX_PRICE_AT)
+        | flags
+    )
     log FeedSet(
         asset=asset,
         feed=feed,
         decimals=decimals,
         heartbeat_seconds=heartbeat_seconds,
-        min_price=min_price,
-        max_price=max_price,
+        min_price=self._bound(least),
+        max_price=self._bound(greatest),
     )
 
 
@@ -319,11 +335,11 @@ def set_second_source(
     assert msg.sender == self, "not queued"
     if pool == empty(address):
         assert quote == empty(address) and window_seconds == 0 and max_deviation_bps == 0, "no pool to set"
-        assert self.packed_feeds[asset][0] & HAS_SECOND != 0, "no pool to remove"
+        assert self.packed_feeds[asset] & HAS_SECOND != 0, "no pool to remove"
         self._set_second_source(asset, empty(SecondSource))
         return
 
-    assert self.packed_feeds[asset][0] & ADDRESS != 0, "asset has no feed"
+    assert self.packed_feeds[asset] & ADDRESS != 0, "asset has no feed"
     assert pool.is_contract, "pool has no code"
     assert window_seconds >= MIN_WINDOW and window_seconds <= MAX_WINDOW, "bad window"
     assert max_deviation_bps > 0 and max_deviation_bps <= MAX_DEVIATION_BPS, "bad deviation"
@@ -368,10 +384,10 @@ def _set_second_source(asset: address, second: SecondSource):
     """
     @dev All zero: none.
     """
-    flags: uint256 = self.packed_feeds[asset][0] & ~HAS_SECOND
+    config: uint256 = self.packed_feeds[asset] & ~HAS_SECOND
     if second.pool != empty(address):
-        flags |= HAS_SECOND
-    self.packed_feeds[asset][0] = flags
+        config |= HAS_SECOND
+    self.packed_feeds[asset] = config
     self.packed_second_sources[asset] = [
         convert(second.pool, uint256)
         | (second.window_seconds << WINDOW_AT)
@@ -395,6 +411,32 @@ def _set_second_source(asset: address, second: SecondSource):
 def _selector(data: Bytes[changes.MAX_DATA]) -> bytes4:
     assert len(data) >= 4, "not a change"
     return convert(slice(data, 0, 4), bytes4)
+
+
+@internal
+@pure
+def _pack_bound(price: uint256, rounding: uint256) -> uint256:
+    """
+    @param rounding 9 to round up, 0 to round down: to 8 digits or, while they are few enough, 9
+    """
+    digits: uint256 = price
+    exponent: uint256 = 0
+    for _: uint256 in range(31):  # as many digits are dropped of MAX_PRICE
+        if digits <= DIGITS:
+            break
+        digits = (digits + rounding) // 10
+        exponent += 1
+    return digits | (exponent << EXPONENT_AT)
+
+
+@internal
+@pure
+def _bound(packed: uint256) -> uint256:
+    """
+    @param packed Its lowest 33 bits
+    """
+    bound: uint256 = packed & BOUND
+    return (bound & DIGITS) * 10 ** (bound >> EXPONENT_AT)
 
 
 @internal
@@ -432,9 +474,9 @@ def _checked_price(asset: address, price: uint256) -> (uint256, uint256):
 
 @internal
 @view
-def _feed_price(config: uint256, bounds: uint256) -> (uint256, uint256):
+def _feed_price(config: uint256) -> (uint256, uint256):
     """
-    @dev What the feed in the two words of `packed_feeds` answers.
+    @dev What the feed in a word of `packed_feeds` answers.
     """
     if config & ADDRESS == 0:
         return 0, NO_FEED
@@ -465,8 +507,8 @@ def _feed_price(config: uint256, bounds: uint256) -> (uint256, uint256):
 
     if answer > MAX_PRICE:  # 0 is below all bounds
         return 0, BAD_ANSWER
-    price: uint256 = answer * 10 ** (PRICE_DECIMALS - ((config >> DECIMALS_AT) & 255))
-    if price < bounds & MAX_PRICE or price > bounds >> 128:
+    price: uint256 = answer * 10 ** (PRICE_DECIMALS - ((config >> DECIMALS_AT) & DECIMALS))
+    if price < self._bound(config >> MIN_PRICE_AT) or price > self._bound(config >> MAX_PRICE_AT):
         return 0, BAD_ANSWER
     if updated_at == 0 or updated_at > block.timestamp or answered_in_round < round_id:
         return 0, BAD_ROUND
@@ -515,8 +557,7 @@ def _second_price(second: SecondSource) -> (bool, uint256):
         return False, 0
     quote_price: uint256 = 0
     status: uint256 = 0
-    packed: uint256[2] = self.packed_feeds[second.quote]
-    quote_price, status = self._feed_price(packed[0], packed[1])
+    quote_price, status = self._feed_price(self.packed_feeds[second.quote])
     if status != OK:
         return False, 0
     readable: bool = False

@@ -10,6 +10,7 @@ from ethereum.ercs import IERC20
 from interfaces import IVault
 from interfaces import IPriceOracle
 from interfaces import IRuleBook
+from contracts.modules import bucket
 from contracts.modules import portfolio
 from contracts.modules import packing
 from contracts.modules import schedule
@@ -24,6 +25,7 @@ interface IDecimals:
 WAD: constant(uint256) = 10**18
 BPS: constant(uint256) = 10**14  # one basis point as a WAD
 MAX_BPS: constant(uint256) = 10**4  # 100 %
+YEAR: constant(uint256) = 365 * 86400
 MIN_SLIPPAGE_MARGIN: constant(uint256) = 10  # bps above the feeds' errors
 
 CALENDAR_MODE: constant(uint256) = 0
@@ -39,7 +41,7 @@ EITHER_MODE: constant(uint256) = 2
 def enter(
     words: DynArray[uint256, 16],
     rules: uint256,
-    session: uint256,
+    trading: uint256,
     oracle: address,
     sells: DynArray[uint256, 16],
     id: uint256,
@@ -75,7 +77,7 @@ def enter(
             excess: uint256 = portfolio._excess(word, prices[i], nav, held, target)
             sends.append(min(min(sells[i], balances[i]), excess))
 
-    current: IVault.Session = packing._unpack_session(session)
+    current: IVault.Session = packing._unpack_session(trading)
     if self._is_open(current, r):
         assert id == current.id, "wrong session"
     else:
@@ -83,7 +85,9 @@ def enter(
         current = self._opened(current, r, out_of_band)
     if current.by_calendar and len(sells) > 0:
         current.slot = self._slot(r)
-    return IRuleBook.Entered(session=current, prices=prices, balances=balances, sends=sends)
+    return IRuleBook.Entered(
+        trading=packing._with_session(trading, current), prices=prices, balances=balances, sends=sends
+    )
 
 
 @internal
@@ -130,18 +134,17 @@ def _slot(rules: IVault.Rules) -> uint256:
 def settle(
     words: DynArray[uint256, 16],
     rules: uint256,
-    session: IVault.Session,
+    trading: uint256,
     prices: DynArray[uint256, 16],
     balances_before: DynArray[uint256, 16],
     sent: DynArray[uint256, 16],
-    loss_used: uint256,
 ) -> IRuleBook.Settled:
     """
     @param sent What left the vault of each asset.
-    @param loss_used Level of the loss budget before the trade, WAD of NAV.
-    @return Balances and level of the loss budget after it, and whether the session closes. Reverts with the rule that
-            is broken.
+    @return Balances after it, the session and the loss budget, and whether the session closes. Reverts with the rule
+            that is broken.
     """
+    session: IVault.Session = packing._unpack_session(trading)
     r: IVault.Rules = packing._unpack_rules(rules)
     aside: uint256 = packing._aside(rules)
     balances_after: DynArray[uint256, 16] = self._balances(words, aside)
@@ -200,11 +203,18 @@ def settle(
 
     lost: uint256 = nav_before - min(nav_before, nav_after)
     assert lost * MAX_BPS <= r.max_slippage_bps * sold, "loss above slippage"
-    used: uint256 = loss_used  # each part up: charge more
+    # each part up: charge more
+    used: uint256 = bucket._level(packing._loss_of(trading), r.loss_refill_bps_per_year, YEAR)
     used += (lost * WAD + nav_before - 1) // nav_before
     used += (at_risk * BPS + nav_before - 1) // nav_before
     assert used <= r.loss_capacity_bps * BPS, "loss budget exceeded"
-    return IRuleBook.Settled(balances=balances_after, loss_used=used, closes=closes)
+    if closes:
+        session.closed_at = block.timestamp
+    return IRuleBook.Settled(
+        balances=balances_after,
+        trading=packing._pack_trading(packing._pack_session(session), bucket._pack(used)),
+        closes=closes,
+    )
 
 
 # Reading

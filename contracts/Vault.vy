@@ -181,10 +181,9 @@ timelock: public(immutable(address))
 head: public(bytes32)
 roles: public(HashMap[address, Role])
 _oracle: uint256  # oracle 160 | paused until 40
-_words: DynArray[uint256, MAX_ASSETS]  # portfolio.vy
+_words: uint256[MAX_ASSETS]  # portfolio.vy: read by `_assets`
 _rules: uint256  # packing.vy
-_session: uint256  # packing.vy
-_loss: uint256  # bucket.vy: NAV lost and at risk in trades
+_trading: uint256  # packing.vy: session, and NAV lost and at risk in trades
 _speed: uint256  # bucket.vy: path length of the targets
 _flows: HashMap[address, uint256]  # flow.vy: of each teller; 0: no teller
 
@@ -239,7 +238,7 @@ def mint_in_kind(
     @param max_amounts The most the caller will pay of each asset.
     """
     assert amount > 0, "zero shares"
-    words: DynArray[uint256, MAX_ASSETS] = self._words
+    words: DynArray[uint256, MAX_ASSETS] = self._assets()
     assert len(max_amounts) == len(words), "wrong length"
     ledger: shares.Ledger = shares._current()
     assert ledger.supply > 0, "not initialized"
@@ -275,8 +274,8 @@ def redeem_in_kind(
     @param skip Bitmask of assets to leave to the other holders: they are not called at all.
     """
     assert amount > 0, "zero shares"
-    assert receiver not in [empty(address), self], "receiver not allowed"
-    words: DynArray[uint256, MAX_ASSETS] = self._words
+    shares._check_receiver(receiver)
+    words: DynArray[uint256, MAX_ASSETS] = self._assets()
     assert len(min_amounts) == len(words), "wrong length"
     if msg.sender != owner:
         shares._spend_allowance(owner, msg.sender, amount)
@@ -345,7 +344,7 @@ def release(
     @notice Burn `amount` shares of `owner` on behalf of `operator` and send `paid` of `asset` for them.
     @param fee Of them, those that are not burnt at once but melt over `melt_seconds`.
     """
-    assert receiver not in [empty(address), self], "receiver not allowed"
+    shares._check_receiver(receiver)
     ledger: shares.Ledger = self._open_flow()
     assert fee <= amount, "fee above shares"
     if operator != owner:
@@ -372,7 +371,7 @@ def appraise(asset: address) -> IVault.Appraisal:
     """
     @notice What a teller prices a flow by. Reverts whenever priced flows stop.
     """
-    assert block.timestamp >= self._oracle >> 160, "paused"
+    self._check_not_paused()
     appraisal: IVault.Appraisal = self._appraise(asset)
     ledger: shares.Ledger = shares._current()
     appraisal.supply = ledger.supply
@@ -400,9 +399,9 @@ def open_session() -> uint256:
     @notice Open a session while the trigger holds. Anyone may.
     @return The session's id.
     """
-    assert block.timestamp >= self._oracle >> 160, "paused"
-    entered: IRuleBook.Entered = self._enter([], packing._unpack_session(self._session).id + 1)
-    session: IVault.Session = entered.session
+    self._check_not_paused()
+    entered: IRuleBook.Entered = self._enter(self._assets(), [], (self._trading & packing.SESSION_ID) + 1)
+    session: IVault.Session = packing._unpack_session(entered.trading)
     ledger: shares.Ledger = shares._current()
     entry: Bytes[1408] = abi_encode(
         self.head,
@@ -440,14 +439,14 @@ def rebalance(
     """
     assert Role.KEEPER in self.roles[msg.sender], "not keeper"
     assert block.timestamp <= deadline, "deadline passed"
-    assert block.timestamp >= self._oracle >> 160, "paused"
-    words: DynArray[uint256, MAX_ASSETS] = self._words
+    self._check_not_paused()
+    words: DynArray[uint256, MAX_ASSETS] = self._assets()
     assert len(sells) == len(words), "wrong length"
     assert executor not in [self, self._oracle_address()], "executor not allowed"
     for word: uint256 in words:
         assert executor != portfolio._token(word), "executor not allowed"
 
-    entered: IRuleBook.Entered = self._enter(sells, session)
+    entered: IRuleBook.Entered = self._enter(words, sells, session)
     for i: uint256 in range(len(words), bound=MAX_ASSETS):
         self._push(portfolio._token(words[i]), executor, entered.sends[i])
     assert extcall IExecutor(executor).execute(payload) == EXECUTED, "executor did not answer"
@@ -455,22 +454,21 @@ def rebalance(
     settled: IRuleBook.Settled = staticcall IRuleBook(rule_book).settle(
         words,
         self._rules,
-        entered.session,
+        entered.trading,
         entered.prices,
         entered.balances,
         entered.sends,
-        bucket._level(self._loss, packing._loss_refill(self._rules), YEAR),
     )
-    self._loss = bucket._pack(settled.loss_used)
+    self._trading = settled.trading
+    id: uint256 = settled.trading & packing.SESSION_ID
     if settled.closes:
-        self._session |= block.timestamp << packing.CLOSED_AT
-        log SessionClosed(session=entered.session.id)
+        log SessionClosed(session=id)
 
     ledger: shares.Ledger = shares._current()
     entry: Bytes[2592] = abi_encode(
         self.head,
         REBALANCE,
-        entered.session.id,
+        id,
         block.timestamp,
         ledger.supply,
         ledger.flow_sequence,
@@ -508,7 +506,8 @@ def paused_until() -> uint256:
 @view
 def assets() -> DynArray[address, MAX_ASSETS]:
     tokens: DynArray[address, MAX_ASSETS] = []
-    for word: uint256 in self._words:
+    words: DynArray[uint256, MAX_ASSETS] = self._assets()
+    for word: uint256 in words:
         tokens.append(portfolio._token(word))
     return tokens
 
@@ -516,7 +515,7 @@ def assets() -> DynArray[address, MAX_ASSETS]:
 @external
 @view
 def basket() -> DynArray[IVault.Asset, MAX_ASSETS]:
-    return staticcall IRuleBook(rule_book).unpack_assets(self._words)
+    return staticcall IRuleBook(rule_book).unpack_assets(self._assets())
 
 
 @external
@@ -529,14 +528,14 @@ def rules() -> IVault.Rules:
 @view
 @nonreentrant
 def session() -> IVault.Session:
-    return packing._unpack_session(self._session)
+    return packing._unpack_session(self._trading)
 
 
 @external
 @view
 @nonreentrant
 def balances() -> DynArray[uint256, MAX_ASSETS]:
-    return self._balances(self._words)
+    return self._balances(self._assets())
 
 
 @external
@@ -545,7 +544,7 @@ def balances() -> DynArray[uint256, MAX_ASSETS]:
 def preview_mint_in_kind(amount: uint256) -> DynArray[uint256, MAX_ASSETS]:
     supply: uint256 = shares._entry_supply(shares._current())
     amounts: DynArray[uint256, MAX_ASSETS] = []
-    balances: DynArray[uint256, MAX_ASSETS] = self._balances(self._words)
+    balances: DynArray[uint256, MAX_ASSETS] = self._balances(self._assets())
     for balance: uint256 in balances:
         amounts.append(self._mint_amount(balance, amount, supply))
     return amounts
@@ -556,7 +555,7 @@ def preview_mint_in_kind(amount: uint256) -> DynArray[uint256, MAX_ASSETS]:
 @nonreentrant
 def preview_redeem_in_kind(amount: uint256, skip: uint256) -> DynArray[uint256, MAX_ASSETS]:
     supply: uint256 = shares._current().supply
-    words: DynArray[uint256, MAX_ASSETS] = self._words
+    words: DynArray[uint256, MAX_ASSETS] = self._assets()
     amounts: DynArray[uint256, MAX_ASSETS] = []
     for i: uint256 in range(len(words), bound=MAX_ASSETS):
         paid: uint256 = 0
@@ -571,7 +570,7 @@ def preview_redeem_in_kind(amount: uint256, skip: uint256) -> DynArray[uint256, 
 @view
 @nonreentrant
 def loss_budget_used() -> uint256:
-    return bucket._level(self._loss, packing._loss_refill(self._rules), YEAR)
+    return bucket._level(packing._loss_of(self._trading), packing._loss_refill(self._rules), YEAR)
 
 
 @external
@@ -588,10 +587,10 @@ def speed_budget_used() -> uint256:
 @nonreentrant
 def settings() -> IVault.Settings:
     return IVault.Settings(
-        words=self._words,
+        words=self._assets(),
         rules=self._rules,
-        session=self._session,
-        loss=self._loss,
+        session=packing._session_of(self._trading),
+        loss=packing._loss_of(self._trading),
         speed=self._speed,
         oracle=self._oracle_address(),
         paused_until=self._oracle >> 160,
@@ -644,14 +643,16 @@ def set_teller(teller: address, capacity_bps: uint256, refill_bps_per_day: uint2
 
 
 @internal
-def _enter(sells: DynArray[uint256, MAX_ASSETS], id: uint256) -> IRuleBook.Entered:
+def _enter(
+    words: DynArray[uint256, MAX_ASSETS], sells: DynArray[uint256, MAX_ASSETS], id: uint256
+) -> IRuleBook.Entered:
     """
     @dev Join session `id`, or open it. Stored before anything is called that is not trusted.
     """
     entered: IRuleBook.Entered = staticcall IRuleBook(rule_book).enter(
-        self._words, self._rules, self._session, self._oracle_address(), sells, id
+        words, self._rules, self._trading, self._oracle_address(), sells, id
     )
-    self._session = packing._pack_session(entered.session)
+    self._trading = entered.trading
     return entered
 
 
@@ -664,7 +665,7 @@ def _oracle_address() -> address:
 @internal
 @view
 def _appraise(asset: address) -> IVault.Appraisal:
-    return staticcall IRuleBook(rule_book).appraise(self._words, self._rules, self._oracle_address(), asset)
+    return staticcall IRuleBook(rule_book).appraise(self._assets(), self._rules, self._oracle_address(), asset)
 
 
 # A teller's flow
@@ -676,7 +677,7 @@ def _open_flow() -> shares.Ledger:
     @return The ledger, with the flow counted.
     """
     assert self._flows[msg.sender] > 0, "not teller"
-    assert block.timestamp >= self._oracle >> 160, "paused"
+    self._check_not_paused()
     assert packing._aside(self._rules) == portfolio.NO_ASSET, "quarantined"
     ledger: shares.Ledger = shares._current()
     ledger.flow_sequence += 1
@@ -690,6 +691,18 @@ def _charge(supply: uint256, amount: uint256, inward: bool):
 
 
 # Reading and moving tokens
+
+
+@internal
+@view
+def _assets() -> DynArray[uint256, MAX_ASSETS]:
+    """
+    @return The basket's words. Their number is in the first: a word less to read.
+    """
+    words: DynArray[uint256, MAX_ASSETS] = []
+    for i: uint256 in range(self._words[0] >> portfolio.COUNT, bound=MAX_ASSETS):
+        words.append(self._words[i] & portfolio.WORD)
+    return words
 
 
 @internal
@@ -741,11 +754,18 @@ def _check_timelock():
 
 
 @internal
+@view
+def _check_not_paused():
+    assert block.timestamp >= self._oracle >> 160, "paused"
+
+
+@internal
 def _set(settings: IVault.Settings):
-    self._words = settings.words
+    for i: uint256 in range(len(settings.words), bound=MAX_ASSETS):
+        self._words[i] = settings.words[i]
+    self._words[0] |= len(settings.words) << portfolio.COUNT
     self._rules = settings.rules
-    self._session = settings.session
-    self._loss = settings.loss
+    self._trading = packing._pack_trading(settings.session, settings.loss)
     self._speed = settings.speed
     self._oracle = convert(settings.oracle, uint256) | (settings.paused_until << 160)
 

@@ -1,17 +1,20 @@
 # pragma version 0.4.3
 """
-@title Rules and session in one storage word each
+@title Rules, and session with loss budget, in one storage word each
 @license MIT
 @notice Pure. Meaning and units of the fields: interfaces/IVault.vyi.
 """
 from interfaces import IVault
 
 
-CLOSED_AT: constant(uint256) = 72  # where a session's word holds it
 ASIDE: constant(uint256) = 211  # where the rules' word holds the asset in quarantine: 5 bits, its index + 1
 ASIDE_UNTIL: constant(uint256) = 216  # 40 bits, timestamp
 ASIDE_MASK: constant(uint256) = (2**45 - 1) << 211
 NO_ASSET: constant(uint256) = 16  # portfolio.vy
+SESSION_ID: constant(uint256) = 2**32 - 1  # a session's word begins with it
+LOSS_AT: constant(uint256) = 153  # above a session's word: level of the loss budget 60 bits | its time 40 bits
+LOSS_TIME_AT: constant(uint256) = 213
+LOSS_MASK: constant(uint256) = 2**60 - 1  # holds more than the greatest capacity, 8191 bps as a WAD
 
 
 @internal
@@ -98,7 +101,7 @@ def _pack_session(s: IVault.Session) -> uint256:
     return (
         s.id
         | (s.opened_at << 32)
-        | (s.closed_at << CLOSED_AT)
+        | (s.closed_at << 72)
         | (s.slot << 112)
         | (convert(s.by_calendar, uint256) << 152)
     )
@@ -110,7 +113,37 @@ def _unpack_session(word: uint256) -> IVault.Session:
     return IVault.Session(
         id=word & (2**32 - 1),
         opened_at=(word >> 32) & (2**40 - 1),
-        closed_at=(word >> CLOSED_AT) & (2**40 - 1),
+        closed_at=(word >> 72) & (2**40 - 1),
         slot=(word >> 112) & (2**40 - 1),
         by_calendar=(word >> 152) & 1 == 1,
     )
+
+
+@internal
+@pure
+def _pack_trading(session: uint256, loss: uint256) -> uint256:
+    """
+    @return A session's word and the loss budget's (bucket.vy) in one.
+    """
+    return session | ((loss & (2**128 - 1)) << LOSS_AT) | (loss >> 128 << LOSS_TIME_AT)
+
+
+@internal
+@pure
+def _with_session(trading: uint256, session: IVault.Session) -> uint256:
+    return (trading & ~(2**LOSS_AT - 1)) | self._pack_session(session)
+
+
+@internal
+@pure
+def _session_of(trading: uint256) -> uint256:
+    return trading & (2**LOSS_AT - 1)
+
+
+@internal
+@pure
+def _loss_of(trading: uint256) -> uint256:
+    """
+    @return As in bucket.vy.
+    """
+    return ((trading >> LOSS_AT) & LOSS_MASK) | (trading >> LOSS_TIME_AT << 128)

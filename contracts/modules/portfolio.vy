@@ -17,6 +17,7 @@ MASK: constant(uint256) = 2**14 - 1  # a field of basis points
 NO_ASSET: constant(uint256) = 16
 
 # token 160 | decimals 8 | target 14 | points 14 | relative 14 | min 14 | max 14 | error 8
+# In the vault's storage the first word holds the number of assets as well.
 DECIMALS: constant(uint256) = 160
 TARGET: constant(uint256) = 168
 POINTS: constant(uint256) = 182
@@ -24,6 +25,8 @@ RELATIVE: constant(uint256) = 196
 MINIMUM: constant(uint256) = 210
 MAXIMUM: constant(uint256) = 224
 ERROR: constant(uint256) = 238
+COUNT: constant(uint256) = 246
+WORD: constant(uint256) = 2**246 - 1
 
 
 @internal

@@ -288,7 +288,7 @@ def _mint(ledger: Ledger, receiver: address, shares: uint256):
     """
     @dev Write `ledger`, `shares` larger. The caller has made the ledger current.
     """
-    assert receiver not in [empty(address), self], "receiver not allowed"
+    self._check_receiver(receiver)
     assert shares <= MAX_SUPPLY - ledger.supply - ledger.melted, "supply above cap"
     grown: Ledger = ledger
     grown.supply += shares
@@ -313,12 +313,18 @@ def _burn(ledger: Ledger, owner: address, shares: uint256):
 
 @internal
 def _transfer(owner: address, receiver: address, amount: uint256):
-    assert receiver not in [empty(address), self], "receiver not allowed"
+    self._check_receiver(receiver)
     balance: uint256 = self.balanceOf[owner]
     assert balance >= amount, "balance too low"
     self.balanceOf[owner] = balance - amount
     self.balanceOf[receiver] += amount
     log IERC20.Transfer(sender=owner, receiver=receiver, value=amount)
+
+
+@internal
+@view
+def _check_receiver(receiver: address):
+    assert receiver != empty(address) and receiver != self, "receiver not allowed"
 
 
 @internal

@@ -17,6 +17,7 @@ DELAY = 2 * DAY
 EXPIRY = 14 * DAY
 HEARTBEAT = 30 * DAY  # the widest, so that a delay that passes does not make prices stale
 MIN, MAX = WAD, 1_000 * WAD  # bounds
+WIDEST = 34_028_236 * 10**31  # 2**128 - 1 in eight digits, rounded down
 WINDOW = 1_800  # seconds
 DEVIATION = 100  # bps
 ZERO = "0x" + "00" * 20

@@ -16,6 +16,7 @@ from tests.unit.price_oracle.support import (
     STALE,
     STRANGER,
     WAD,
+    WIDEST,
     round_data,
 )
 
@@ -72,7 +73,15 @@ def test_believes_answers_within_the_bounds_only(broken, token, bad_feed, answer
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [(1, OK), (2**128 - 1, OK), (2**128, BAD_ANSWER), (0, BAD_ANSWER), (-1, BAD_ANSWER)],
+    [
+        (1, OK),
+        (WIDEST, OK),
+        (WIDEST + 1, BAD_ANSWER),
+        (2**128 - 1, BAD_ANSWER),
+        (2**128, BAD_ANSWER),
+        (0, BAD_ANSWER),
+        (-1, BAD_ANSWER),
+    ],
 )
 def test_believes_answers_within_the_widest_bounds(desk, token, bad_feed, answer, expected):
     bad_feed.call("set_decimals", 18)

@@ -11,6 +11,7 @@ from tests.unit.price_oracle.support import (
     OWNER,
     STRANGER,
     WAD,
+    WIDEST,
     WINDOW,
     Desk,
     observed,
@@ -65,7 +66,7 @@ def test_equals_the_definition(decimals, asset_is_token0):
     edges = [0, 1, -1, 2, -2, 2**19, -(2**19), 2**19 - 1, LAST_TICK, -LAST_TICK]
     ticks = edges + [rng.randint(-LAST_TICK, LAST_TICK) for _ in range(60)]
     for tick in ticks:
-        quote_price = rng.choice([1, WAD, 2**128 - 1, rng.getrandbits(128) or 1, rng.getrandbits(70) or 1])
+        quote_price = rng.choice([1, WAD, WIDEST, rng.randint(1, WIDEST), rng.getrandbits(70) or 1])
         dollar.call("set_response", round_data(desk.evm.now, quote_price))
         pool.call("set_response", observed(0, tick * WINDOW))
         readable, found = desk.oracle.call("second_price", asset)
@@ -107,7 +108,7 @@ def test_of_a_token1_goes_the_other_way():
 
 
 def test_is_capped_far_above_any_feed():
-    desk, asset, pool, _ = scripted(24, 2, True, 2**128 - 1)
+    desk, asset, pool, _ = scripted(24, 2, True, WIDEST)
     pool.call("set_response", observed(0, LAST_TICK * WINDOW))
     assert desk.oracle.call("second_price", asset) == (True, CAP)
     assert desk.status(asset) == DEVIATES

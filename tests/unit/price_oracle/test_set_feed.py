@@ -41,6 +41,26 @@ def test_emits_the_setting(desk, oracle, token, feed):
     }
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "kept"),
+    [
+        (1, 134_217_727, (1, 134_217_727)),
+        (134_217_727, 134_217_739, (134_217_727, 134_217_730)),
+        (134_217_728, 10**18, (134_217_730, 10**18)),
+        (99_999_999 * 10**18, 99_999_999 * 10**20, (99_999_999 * 10**18, 99_999_999 * 10**20)),
+        (12_345_678 * 10**10 + 1, 12_345_678 * 10**11 + 1, (123_456_781 * 10**9, 12_345_678 * 10**11)),
+        (1_342_177_271, 1_342_177_379, (1_342_177_300, 1_342_177_300)),
+        (1, 2**128 - 1, (1, 34_028_236 * 10**31)),
+    ],
+)
+def test_keeps_eight_digits_of_the_bounds(desk, oracle, token, feed, low, high, kept):
+    """What is dropped makes the bounds narrower: no price is believed that they leave out."""
+    oracle.call("set_feed", token, feed.address, HEARTBEAT, low, high, sender=OWNER)
+    (event,) = desk.evm.events("FeedSet")
+    assert oracle.call("feeds", token)[3:] == kept
+    assert (event.fields["min_price"], event.fields["max_price"]) == kept
+
+
 def test_changes_a_feed_after_the_delay(priced, token):
     other = priced.feed(7 * 10**6, 6).address
     priced.change("set_feed", token, other, 3_600, 2 * WAD, 8 * WAD)
@@ -122,6 +142,10 @@ def test_reverts_when_not_owner(oracle, token, feed, sender):
         (HEARTBEAT, 0, MAX, "bad bounds"),
         (HEARTBEAT, MAX, MIN, "bad bounds"),
         (HEARTBEAT, MIN, 2**128, "bad bounds"),
+        (HEARTBEAT, 2**255, MAX, "bad bounds"),
+        (HEARTBEAT, 1_342_177_271, 1_342_177_279, "bad bounds"),
+        (HEARTBEAT, MAX + 1, MAX + 1, "bad bounds"),  # nothing is left between bounds of eight digits
+        (HEARTBEAT, 2**128 - 1, 2**128 - 1, "bad bounds"),
     ],
 )
 def test_reverts_on_a_setting_out_of_range(desk, oracle, token, feed, heartbeat, low, high, reason):
