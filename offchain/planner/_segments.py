@@ -177,7 +177,7 @@ def _series(net: Network, mask: Flags, edge: int, amount: float, pieces: Floats,
     end1, end2 = 2 * net.first[edge + 1], 2 * net.first[edge + 2]
     at1 = _next(net, mask, 2 * net.first[edge], end1)
     at2 = _next(net, mask, 2 * net.first[edge + 1], end2)
-    mu1, mu2, a1, a2, taken = 0.0, 0.0, 0.0, 0.0, 0.0
+    mu1 = mu2 = a1 = a2 = taken = 0.0
     while True:
         if a1 == 0.0:
             if at1 == end1:
@@ -202,9 +202,7 @@ def _series(net: Network, mask: Flags, edge: int, amount: float, pieces: Floats,
         if to1 * to2 > mu1 * mu2:
             if used > begun:
                 pieces[8, used - 1] = mu1
-            pieces[0, used], pieces[1, used], pieces[2, used] = a1 * a2 / k, mu1 * mu2, to1 * to2
-            pieces[3, used], pieces[4, used], pieces[5, used] = a1, a2, k
-            pieces[6, used], pieces[7, used] = mu1, to2
+            pieces[:8, used] = (a1 * a2 / k, mu1 * mu2, to1 * to2, a1, a2, k, mu1, to2)
             taken += pieces[0, used] * (pieces[2, used] - pieces[1, used])
             used += 1
         mu1, mu2 = to1, to2
@@ -280,17 +278,22 @@ def solve(net: Network, mask: Flags, amount: float) -> Flows:
 
 
 @_compiled
+def _surplus(net: Network, s: int, mu: float) -> float:
+    """What a segment pays more than it costs at its edge's μ, units of the token it pays."""
+    at = min(mu, net.hi[s])
+    if at <= net.lo[s]:
+        return 0.0
+    return float(net.a[s] * max(1 / net.lo[s] - 1 / at - (at - net.lo[s]) / (mu * mu), 0.0))
+
+
+@_compiled
 def surpluses(net: Network, edge_mu: Floats) -> Floats:
     """What each pool would earn for the route at these prices, units of token_out: its conjugate, gas not paid."""
     earned = np.zeros(len(net.edge))
     for s in range(len(net.a)):
         edge = net.edge[net.pool[s]]
-        mu = edge_mu[edge]
-        at = min(mu, net.hi[s])
-        if at > net.lo[s]:
-            unit = 1.0 if edge % 2 == 0 else 1 / edge_mu[edge + 1] ** 2
-            gain = 1 / net.lo[s] - 1 / at - (at - net.lo[s]) / (mu * mu)
-            earned[net.pool[s]] += unit * net.a[s] * max(gain, 0.0)
+        unit = 1.0 if edge % 2 == 0 else 1 / edge_mu[edge + 1] ** 2
+        earned[net.pool[s]] += unit * _surplus(net, s, edge_mu[edge])
     return earned
 
 
@@ -327,36 +330,44 @@ def _value(net: Network, flows: Flows, amount: float) -> float:
 
 
 @_compiled
+def _gains(net: Network, flows: Flows) -> Floats:
+    """Surplus less gas of each pool at the prices of these flows."""
+    gains: Floats = surpluses(net, prices(net, flows)) - net.gas
+    return gains
+
+
+@_compiled
 def choose(net: Network, amount: float, nodes: int) -> Flows:
     """The flows, over the best choice of pools, that pay most net of gas.
 
-    First every prefix of the pools, sorted by surplus less gas. Then branch and bound: a node keeps some pools, leaves
-    some out and has not decided on the others; no choice below it pays more than
-    λ·amount + Σ kept (surplus − gas) + Σ undecided max(0, surplus − gas), at any prices. Exact unless it meets more
-    than `nodes` nodes. When the pools cannot take the amount, all are used.
+    Exact unless branch and bound meets more than `nodes` nodes. When the pools cannot take the amount, all are used.
     """
-    count = len(net.edge)
-    trial = np.ones(count, dtype=np.bool_)
-    flows = solve(net, trial, amount)
-    best = _value(net, flows, amount)
-    if best == -np.inf or net.gas.max() <= 0.0:
+    flows = solve(net, np.ones(len(net.edge), dtype=np.bool_), amount)
+    if _value(net, flows, amount) == -np.inf or net.gas.max() <= 0.0:
         return flows
+    return _branch(net, amount, nodes, _prefixes(net, amount, flows))
+
+
+@_compiled
+def _prefixes(net: Network, amount: float, flows: Flows) -> Flows:
+    """The best of `flows` and of every prefix of the pools, sorted by surplus less gas; again from what that found."""
+    best = _value(net, flows, amount)
     for _ in range(2):
-        gains = surpluses(net, prices(net, flows)) - net.gas
-        trial = np.zeros(count, dtype=np.bool_)
-        for _ in range(count):
-            greatest = -1
-            for i in range(count):
-                if not trial[i] and (greatest < 0 or gains[i] > gains[greatest]):
-                    greatest = i
-            trial[greatest] = True
+        trial = np.zeros(len(net.edge), dtype=np.bool_)
+        for i in np.argsort(-_gains(net, flows)):
+            trial[i] = True
             tried = solve(net, trial, amount)
             worth = _value(net, tried, amount)
             if worth > best:
                 best, flows = worth, tried
-    at_best = surpluses(net, prices(net, flows)) - net.gas
-    base = amount / flows.mu**2
+    return flows
 
+
+@_compiled
+def _branch(net: Network, amount: float, nodes: int, flows: Flows) -> Flows:
+    """Branch and bound from `flows`. A node keeps some pools, leaves some out and has not decided on the others."""
+    count, best = len(net.edge), _value(net, flows, amount)
+    base, at_best = amount / flows.mu**2, _gains(net, flows)
     stack = np.zeros((count + 2, count), dtype=np.int8)  # 1 kept, -1 left out, 0 not decided
     depth = 1
     for _ in range(nodes):
@@ -364,38 +375,37 @@ def choose(net: Network, amount: float, nodes: int) -> Flows:
             break
         depth -= 1
         state = stack[depth]
-        limit = best + EXACT * abs(best)
-        bound = base
-        for i in range(count):
-            trial[i] = state[i] >= 0
-            if state[i] == 1 or (state[i] == 0 and at_best[i] > 0):
-                bound += at_best[i]
-        if bound <= limit:
+        if _most(base, at_best, state) <= best + EXACT * abs(best):
             continue
-        tried = solve(net, trial, amount)
+        tried = solve(net, state >= 0, amount)
         worth = _value(net, tried, amount)
         if worth == -np.inf:
             continue
         if worth > best:
             best, flows = worth, tried
-            at_best = surpluses(net, prices(net, flows)) - net.gas
-            base = amount / flows.mu**2
-            limit = best + EXACT * abs(best)
-        gains = surpluses(net, prices(net, tried)) - net.gas
-        bound, weakest = amount / tried.mu**2, -1
+            base, at_best = amount / flows.mu**2, _gains(net, flows)
+        gains, weakest = _gains(net, tried), -1
         for i in range(count):
-            if state[i] == 1 or (state[i] == 0 and gains[i] > 0):
-                bound += gains[i]
             if state[i] == 0 and tried.into[i] > 0 and (weakest < 0 or gains[i] < gains[weakest]):
                 weakest = i
-        if bound <= limit or weakest < 0:
+        bound = _most(amount / tried.mu**2, gains, state)
+        if bound <= best + EXACT * abs(best) or weakest < 0:
             continue
-        for i in range(count):
-            stack[depth + 1, i] = state[i]
+        stack[depth + 1] = state
         stack[depth, weakest] = 1
         stack[depth + 1, weakest] = -1
         depth += 2
     return flows
+
+
+@_compiled
+def _most(base: float, gains: Floats, state: NDArray[np.int8]) -> float:
+    """No choice below a node pays more: λ·amount + Σ kept gains + Σ undecided max(0, gains), at any prices."""
+    total = base
+    for i in range(len(gains)):
+        if state[i] == 1 or (state[i] == 0 and gains[i] > 0):
+            total += gains[i]
+    return total
 
 
 @_compiled
@@ -405,10 +415,7 @@ def _earned(net: Network, edge: int, mu: float, unit: float, earned: Floats) -> 
     for s in segments:
         earned[net.pool[s]] = -net.gas[net.pool[s]]
     for s in segments:
-        at = min(mu, net.hi[s])
-        if at > net.lo[s]:
-            gain = 1 / net.lo[s] - 1 / at - (at - net.lo[s]) / (mu * mu)
-            earned[net.pool[s]] += unit * net.a[s] * max(gain, 0.0)
+        earned[net.pool[s]] += unit * _surplus(net, s, mu)
     total, top = 0.0, -np.inf
     for s in segments:
         total += max(earned[net.pool[s]], 0.0)
