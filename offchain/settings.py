@@ -78,6 +78,22 @@ class Settings(BaseSettings):
     v3_factories: list[str] = Field(default=[], description="Uniswap V3 factories to look for pools in")
     v3_fees: list[int] = Field(default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths")
     v2_fee_bps: int = Field(default=30, ge=0, lt=10_000, description="fee of V2 pairs, basis points")
+    aggregators: list[str] = Field(
+        default=[],
+        description="venues whose quotes are compared with the own route: 0x, 1inch, cow, uniswapx",
+    )
+    aggregator_urls: dict[str, str] = Field(
+        default={}, description="other addresses of these venues' interfaces, by name"
+    )
+    aggregator_timeout_seconds: float = Field(
+        default=5, gt=0, le=60, description="how long all quotes of one look may take"
+    )
+    aggregator_margin_bps: int = Field(
+        default=2,
+        ge=0,
+        le=1_000,
+        description="by how much of what it exchanges a quote must beat the own route",
+    )
     interval_seconds: int = Field(default=60, ge=1, description="seconds between two looks at the vault")
     cron: str | None = Field(default=None, description="five-field cron line (UTC) instead of the interval")
     deadline_seconds: int = Field(default=600, ge=1, description="a transaction not mined by then is void")

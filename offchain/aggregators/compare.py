@@ -40,7 +40,16 @@ from offchain.planner.problem import (
 )
 from offchain.policy import Verdict
 
-__all__ = ["AggregatedPlan", "Exchange", "exchanges", "improve", "refusal", "requests_for", "with_quotes"]
+__all__ = [
+    "AggregatedPlan",
+    "Exchange",
+    "compared",
+    "exchanges",
+    "improve",
+    "refusal",
+    "requests_for",
+    "with_quotes",
+]
 
 GAS_CALL = 200_000  # of a venue's call, at least: what a venue says below that is not believed
 GAS_AROUND = 100_000  # of the three approvals and the transfer around it
@@ -108,6 +117,20 @@ def requests_for(problem: Problem, own: Plan, chain_id: int, origin: str) -> tup
         QuoteRequest(chain_id, e.token_in, e.token_out, e.amount_in, problem.executor, origin, tolerance)
         for e in exchanges(problem, own)[:MAX_ASKED]
     )
+
+
+def compared(problem: Problem, own: Plan, quotes: Sequence[Quote]) -> tuple[str, ...]:
+    """A line a quote, for people: what it offers beside what the own route pays, or why there is no offer."""
+    known = {e.pair: e.own_out for e in exchanges(problem, own)}
+    lines = []
+    for quote in quotes:
+        asked = quote.request
+        line = f"{quote.venue}: {asked.amount_in} of {asked.token_in} for {asked.token_out}"
+        ours = known.get(_pair(quote), 0)
+        if quote.amount_out and ours:
+            line += f": {quote.amount_out}, own route {ours}, {(quote.amount_out / ours - 1) * BPS:+.1f} bps"
+        lines.append(f"{line}: {quote.reason}" if quote.reason else line)
+    return tuple(lines)
 
 
 def refusal(problem: Problem, quote: Quote) -> str:

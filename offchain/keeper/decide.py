@@ -15,6 +15,7 @@ from typing import Any
 from eth_utils.crypto import keccak
 
 from offchain import __version__, policy
+from offchain.aggregators import AggregatedPlan
 from offchain.chain.vault import Snapshot
 from offchain.errors import EvenkeelError
 from offchain.keeper.market import GasPrice
@@ -37,6 +38,11 @@ PLAN_RECORD = (  # of the plan, what the record keeps: the trade, what it should
     "certificate",
     "explanations",
 )
+VENUES_RECORD = (
+    "quotes",
+    "choice",
+    "margin_bps",
+)  # and where venues were asked: what they said, what was made of it
 
 Planner = Callable[[Problem], Plan]
 
@@ -115,7 +121,8 @@ def _decision(
         for field in dataclasses.fields(problem)
         if field.name != "state"
     }
-    planned = None if plan is None else {name: getattr(plan, name) for name in PLAN_RECORD}
+    names = PLAN_RECORD + (VENUES_RECORD if isinstance(plan, AggregatedPlan) else ())
+    planned = None if plan is None else {name: getattr(plan, name) for name in names}
     found = {"inputs": inputs, "gas": gas, "plan": planned, "reason": reason}
     record = canonical_json(_seen(snapshot, problem.now) | found)
     trigger = _trigger(snapshot, problem.now)

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, Any
 
 import structlog
@@ -21,6 +22,7 @@ from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.types import BlockIdentifier, TxReceipt
 
 from offchain import policy
+from offchain.aggregators import Aggregator, ask, compared, improve, requests_for, venues
 from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import ConfigError, TransactionError
 from offchain.chain.pools import PoolSource
@@ -30,7 +32,7 @@ from offchain.keeper.costs import Entry, entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.journal import REVERTED, Journal, Run, Status
 from offchain.keeper.market import Sources, need_factories, observe
-from offchain.planner import Plan
+from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
 from offchain.settings import Settings
 
@@ -102,6 +104,9 @@ class Keeper:
     planner: Planner = field(default=joint_plan)
     native_token: str = ""  # address of the wrapped native token, which the vault's oracle prices; "": none
     native_price: int = 0  # USD WAD per whole native token, where the oracle has none; 0: gas is left out
+    venues: tuple[Aggregator, ...] = ()  # whose quotes are compared with the own route; none: nobody is asked
+    quote_seconds: float = 5  # for all quotes together
+    quote_margin_bps: int = 2  # by how much of what it exchanges a quote must be better
 
     def once(self) -> Outcome:
         """Look once; act if the rules allow."""
@@ -126,7 +131,43 @@ class Keeper:
         observed = observe(self.web3, snapshot, self._sources())
         for note in observed.notes:
             log.warning("about the plan", vault=snapshot.vault, note=note)
-        return decide(snapshot, observed.problem, self.planner, observed.gas)
+        asks = self.venues and self._caller() and not self._pausing(snapshot)
+        planner = partial(self._best_route, snapshot) if asks else self.planner
+        return decide(snapshot, observed.problem, planner, observed.gas)
+
+    def _best_route(self, snapshot: Snapshot, problem: Problem) -> Plan:
+        """The own plan, or one with venues' quotes that the node has shown to be better."""
+        own, caller = self.planner(problem), self._caller()
+        if caller is None or not own.trades:
+            return own
+        wanted = requests_for(problem, own, snapshot.chain_id, caller)
+        quotes = ask(self.venues, wanted, self.quote_seconds)
+        trial = partial(self._try_payload, snapshot, problem, own, caller)
+        found = improve(problem, own, quotes, trial, self.quote_margin_bps)
+        for line in compared(problem, own, quotes):
+            log.info("quote", vault=snapshot.vault, quote=line)
+        log.info("route chosen", vault=snapshot.vault, choice=found.choice)
+        return found
+
+    def _try_payload(
+        self, snapshot: Snapshot, problem: Problem, own: Plan, caller: ChecksumAddress, payload: bytes
+    ) -> tuple[str, int]:
+        """Why the vault, at the block that was read, refuses the plan with this payload, or the gas that it uses."""
+        call = bind(self.web3, "Vault", self.vault).functions.rebalance(
+            list(own.sells),
+            self.executor,
+            payload,
+            bytes(32),
+            own.session,
+            snapshot.block.time + self.deadline_seconds,
+        )
+        refusal = _simulate(call, caller, snapshot.block.number)
+        if refusal or not problem.gas_price:
+            return refusal, 0
+        try:
+            return "", call.estimate_gas({"from": caller}, block_identifier=snapshot.block.number)
+        except (ContractLogicError, Web3RPCError) as error:
+            return revert_reason(error), 0
 
     def _sources(self) -> Sources:
         return Sources(
@@ -423,6 +464,8 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
     vault, executor = _required(settings, ("vault", "executor"))
     need_factories(settings)
     sources = Sources.from_settings(settings)
+    timeout = settings.aggregator_timeout_seconds
+    asked = venues(settings.aggregators, settings.aggregator_urls, timeout)
     sender = Sender.from_settings(web3, settings)
     with _locked(settings):
         journal = Journal(settings.journal)
@@ -439,6 +482,9 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
                 deadline_seconds=settings.deadline_seconds,
                 native_token=sources.native_token,
                 native_price=sources.native_price,
+                venues=asked,
+                quote_seconds=timeout,
+                quote_margin_bps=settings.aggregator_margin_bps,
             )
         finally:
             journal.close()
