@@ -123,9 +123,14 @@ def status(
 
 
 @app.command(
+    help="Show what the keeper would trade now, through which pools, at what cost, and why. Nothing is sent.\n\n"
+    "Where the vault's rules allow nothing now, it says why, and what would be traded if a session were open.\n\n"
+    "Settings: v2_factories or v3_factories say where pools are. native_token or native_price_usd make gas count. "
+    "--dry-run needs executor, and asks as simulate_as, as the keystore's address (no password), or as the last keeper "
+    "that rebalanced. In JSON every integer is a decimal string.",
     epilog="Example:  evenkeel plan 0xVault… --explain --dry-run\n\n"
-    "Exit code 0: planned, or nothing to trade, or not now. 1: the vault refuses in the dry run what the plan says it "
-    "accepts, or the node fails. 2: a setting or argument is wrong."
+    "Exit code 0: planned, or nothing to trade, or not now. 1: the vault refuses in the dry run what its rules should "
+    "accept, or the node fails. 2: a setting or argument is wrong.",
 )
 @_plain_errors
 def plan(
@@ -162,12 +167,7 @@ def plan(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the keeper would trade now, through which pools, at what cost, and why. Sends and signs nothing.
-
-    Needs v2_factories or v3_factories in the settings, to know where pools are; --dry-run needs executor, and the
-    keeper's address in simulate_as or in a keystore (no password). Where the vault's rules allow nothing now, it says
-    why and what would be traded if a session were open. In JSON every integer is a decimal string.
-    """
+    """What the keeper would trade now, and why."""
     from offchain.keeper.preview import preview
 
     settings = _settings(config, rpc_url=rpc_url)
@@ -359,7 +359,7 @@ def main() -> None:
 
 
 def _plan_caller(settings: Settings) -> str | None:
-    """Whom `plan --dry-run` asks as; ConfigError where it cannot ask at all."""
+    """Whom `plan --dry-run` asks as, as far as the settings say; ConfigError where it cannot ask at all."""
     from offchain.keeper.preview import caller_of
 
     if settings.executor is None:
@@ -384,10 +384,12 @@ def _show_plan(
     web3: Web3, found: Preview, caller: str | None, *, dry_run: bool, explain: bool, as_json: bool
 ) -> None:
     """Print it, the dry run included; exit code 1 where the vault contradicts the plan."""
-    from offchain.keeper.preview import simulate
+    from offchain.keeper.preview import known_keeper, simulate
     from offchain.show.plan import print_plan
     from offchain.show.plan_json import plan_json
 
+    if dry_run and caller is None:
+        caller = known_keeper(web3, found.snapshot)
     asked = simulate(web3, found, caller) if caller and found.plan.trades else None
     names = _token_names(web3, found)
     if as_json:
@@ -396,7 +398,7 @@ def _show_plan(
         print_plan(found, names, asked, explain=explain, console=Console(highlight=False))
     if dry_run and found.plan.trades and caller is None:
         typer.echo(
-            "not simulated: no account is named; set simulate_as to an address with the vault's keeper role "
+            "not simulated: no keeper is known; set simulate_as to an address with the vault's keeper role "
             "(the address alone, no key is needed)",
             err=True,
         )

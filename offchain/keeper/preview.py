@@ -17,9 +17,10 @@ from web3.exceptions import ContractLogicError, Web3RPCError
 from offchain import policy
 from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import ConfigError
+from offchain.chain.events import BLOCKS_PER_REQUEST
 from offchain.chain.oracle import price_status
 from offchain.chain.sender import is_revert, revert_reason
-from offchain.chain.vault import Snapshot
+from offchain.chain.vault import KEEPER_ROLE, Snapshot
 from offchain.keeper.decide import Planner
 from offchain.keeper.market import GasPrice, Observed
 from offchain.planner import Plan, PlannedLeg, Pool, Problem, Sweep, V2Pool, decode
@@ -38,6 +39,7 @@ __all__ = [
     "Wait",
     "as_if_open",
     "caller_of",
+    "known_keeper",
     "next_slot",
     "pool_fee",
     "preview",
@@ -318,6 +320,18 @@ def caller_of(settings: Settings) -> str | None:
         raise ConfigError(f"keystore: cannot read {settings.keystore}: {error}") from None
     address = content.get("address") if isinstance(content, dict) else None
     return address_of(f"0x{str(address).removeprefix('0x')}", "keystore") if address else None
+
+
+def known_keeper(web3: Web3, snapshot: Snapshot) -> str | None:
+    """The last account that rebalanced the vault in the last blocks, if it still has the role."""
+    vault, last = bind(web3, "Vault", snapshot.vault), snapshot.block.number
+    first = max(last - BLOCKS_PER_REQUEST + 1, 0)
+    try:
+        logs = vault.events.Rebalanced().get_logs(from_block=first, to_block=last)
+    except Web3RPCError:  # some nodes keep no logs
+        return None
+    keepers = [str(log["args"]["keeper"]) for log in logs[-1:]]
+    return next((k for k in keepers if vault.functions.roles(k).call() & KEEPER_ROLE), None)
 
 
 def simulate(web3: Web3, found: Preview, caller: str, deadline_seconds: int = 600) -> Simulation:
