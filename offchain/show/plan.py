@@ -88,7 +88,8 @@ def _legs_table(found: Preview, names: Names) -> Table:
     for number, planned in enumerate(found.plan.legs, start=1):
         token_in, token_out = planned.leg.token_in, planned.token_out
         on = found.sold_on(planned)
-        table.add_row(
+        _row(
+            table,
             str(number),
             names.amount(token_in, planned.amount_in),
             names.of_token(token_in),
@@ -105,7 +106,7 @@ def _costs_table(found: Preview) -> Table:
     plan, nav = found.plan, found.nav
     table = _table("Costs", ["cause", ">USD", ">bps of NAV", ""])
     if plan.costs is None:  # the optimiser failed and the single-pool plan stands in: only the sum is known
-        table.add_row("fees, price impact", *_usd(found.total_cost, nav), "")
+        _row(table, "fees, price impact", *_usd(found.total_cost, nav), "")
         return table
     units = found.gas_units(plan)
     gas = f"{units:,} units at {found.gas.wei / 1e9:.4g} gwei" if found.gas.usd else "left out: see the note"
@@ -115,9 +116,9 @@ def _costs_table(found: Preview) -> Table:
         ("gas", plan.costs.gas, gas),
         ("tax", plan.costs.tax, "" if found.problem.tax_per_token else "not counted: no tax lots"),
     ):
-        table.add_row(cause, *_usd(cost, nav), words)
+        _row(table, cause, *_usd(cost, nav), words)
     table.add_section()
-    table.add_row("total", *_usd(found.total_cost, nav), "")
+    _row(table, "total", *_usd(found.total_cost, nav), "")
     return table
 
 
@@ -130,13 +131,13 @@ def _assets_table(found: Preview, names: Names) -> Table:
     rows = zip(state.assets, before, policy.targets(state), policy.bands(state), after, moved, strict=True)
     for i, (asset, now, target, band, then, usd) in enumerate(rows):
         if i == policy.aside(state):
-            table.add_row(names.of_token(asset.token), "-", "-", "-", "-", "in quarantine")
+            _row(table, names.of_token(asset.token), "-", "-", "-", "-", "in quarantine")
             continue
         cells = [f"{weight / 1e16:.2f}" for weight in (now, target, band, then)]
-        table.add_row(names.of_token(asset.token), *cells, f"{usd / 1e18:+,.2f}" if usd else "-")
+        _row(table, names.of_token(asset.token), *cells, f"{usd / 1e18:+,.2f}" if usd else "-")
     table.add_section()
     first, last = (sum(found.drifts(balances)) for balances in (state.balances, plan.balances_after))
-    table.add_row("drift", f"{first / 1e16:.2f}", "", "", f"{last / 1e16:.2f}", "")
+    _row(table, "drift", f"{first / 1e16:.2f}", "", "", f"{last / 1e16:.2f}", "")
     return table
 
 
@@ -180,7 +181,8 @@ def _proof_says(found: Preview) -> str:
 def _quotes_table(found: Preview, names: Names) -> Table:
     table = _table("Outside quotes", ["venue", ">sold", "", ">offered", "", ">own route", ""])
     for quote in found.quotes:
-        table.add_row(
+        _row(
+            table,
             quote.venue,
             names.amount(quote.token_in, quote.amount_in),
             names.of_token(quote.token_in),
@@ -200,7 +202,7 @@ def _reasons_table(found: Preview, names: Names) -> Table:
         text = _sentence(names.said(reason))
         if theory is not None:
             text += "\n" + _theory_says(theory)
-        table.add_row(names.of_token(asset.token), text)
+        _row(table, names.of_token(asset.token), text)
     return table
 
 
@@ -267,8 +269,13 @@ def _table(title: str, columns: Sequence[str], *, header: bool = True) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str) -> None:
+    """A row of plain text: a token's symbol may hold what rich takes for markup."""
+    table.add_row(*(Text(cell) for cell in cells))
+
+
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style))  # not markup: a symbol may hold brackets
+    console.print(Text(text, style))
 
 
 def _sentence(text: str) -> str:
