@@ -44,6 +44,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts import build_artifacts  # noqa: E402
 from scripts.build_artifacts import compile_contract  # noqa: E402
+from tests.mutation import quick_vyper  # noqa: E402
 from tests.mutation.operators import CLASSES, Mutant, mutants  # noqa: E402
 from tests.support import evm  # noqa: E402
 from tests.support.evm import COMPILED  # noqa: E402
@@ -365,6 +366,7 @@ def main() -> None:
             f"no such contract or module: {', '.join(sorted(unknown))}; choose from {', '.join(TESTS)}"
         )
     os.chdir(ROOT)
+    quick_vyper.install()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         bench = Bench(Path(folder))
         known = Ledger(bench.sources)
