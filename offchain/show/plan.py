@@ -60,7 +60,7 @@ def _print_heading(found: Preview, names: Names, console: Console) -> None:
     else:
         _line(console, "NOT NOW: the vault refuses every rebalance at this block.", "bold yellow")
         for wait in found.waits:
-            until = f"; until {_time(wait.until)}" if wait.until else ""
+            until = f"; until {_time(wait.until)} at the latest" if wait.until else ""
             _line(console, f"- {names.said(wait.reason)}{until}")
         if plan.trades:
             _line(console, f"Below is what would be traded if session {plan.session} were open now.")
@@ -218,8 +218,10 @@ def _theory_says(theory: Theory) -> str:
     )
     text = (
         f"On its own: waiting is cheaper than trading within {width:.2f} points of the target; from further out, "
-        f"trade back to {back}. The session closes within {closes:.2f} points."
+        f"trade back to {back}."
     )
+    if best.stop > theory.closes_within:
+        text += f" But a session closes only when it is within {closes:.2f} points."
     if theory.edge_cost is not None and theory.target_cost is not None:
         text += (
             f" That costs {theory.edge_cost * 10_000:.2f} bps of NAV a year, "
@@ -232,6 +234,7 @@ def _print_assumptions(found: Preview, console: Console) -> None:
     fees = [theory.fee for theory in found.theories if theory is not None]
     if not fees:
         return
+    least = "" if min(fees) == max(fees) else f"{100 * min(fees):g} to "
     years = (
         ""
         if any(t and t.edge_cost for t in found.theories)
@@ -240,7 +243,7 @@ def _print_assumptions(found: Preview, console: Console) -> None:
     _line(
         console,
         f"'On its own' is the theory of one asset at a time (docs/planner.md), for a risk aversion of "
-        f"{found.risk_aversion:g}, each asset's cheapest pool fee ({100 * min(fees):g} to {100 * max(fees):g} %) and "
+        f"{found.risk_aversion:g}, each asset's cheapest pool fee ({least}{100 * max(fees):g} %) and "
         f"gas as above. The widths hold for any volatility{years}. The plan weighs all assets together and only this "
         "trade, so it may stop elsewhere.",
     )

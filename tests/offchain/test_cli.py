@@ -35,7 +35,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["keeper", "once"], ["keeper", "run"], ["audit", "verify"], ["demo"]]
+    "command", [["status"], ["plan"], ["keeper", "once"], ["keeper", "run"], ["audit", "verify"], ["demo"]]
 )
 def test_help_shows_an_example(command: list[str]) -> None:
     result = evenkeel(*command, "--help")
@@ -52,6 +52,9 @@ def test_help_shows_an_example(command: list[str]) -> None:
         (["status", VAULT, "--rpc-url", "localhost"], 2, "rpc_url: 'localhost' is not an http://"),
         (["status", VAULT, "--config", "none.toml"], 2, "config: no such file: none.toml"),
         (["audit", "verify", "hello", "--rpc-url", NOWHERE], 2, "VAULT: 'hello' is not an address"),
+        (["plan", "0x12"], 2, "VAULT: '0x12' is not an address"),
+        (["plan", VAULT], 2, "v2_factories, v3_factories: name at least one"),
+        (["plan", VAULT, "--dry-run"], 2, "executor: not set, and --dry-run needs it"),
         (["keeper", "once", "--vault", "0x12"], 2, "vault: '0x12' is not an address"),
         (["keeper", "once", "--rpc-url", NOWHERE], 2, "rpc_url"),
         (["keeper", "run", "--rpc-url", NOWHERE], 2, "vault, executor: not set"),

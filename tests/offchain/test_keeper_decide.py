@@ -1,7 +1,7 @@
 """The decision: act only on what the rules accept; the commitment binds what was seen and planned."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from eth_utils.crypto import keccak
@@ -10,6 +10,7 @@ from offchain import policy
 from offchain.chain.vault import BlockRef, Snapshot
 from offchain.errors import PlannerError
 from offchain.keeper.decide import canonical_json, decide, waiting
+from offchain.keeper.market import GasPrice
 from offchain.planner import Plan, Problem, V2Pool, plan
 from offchain.policy import WAD, Asset, Mode, Rules, Session, VaultState
 
@@ -154,6 +155,47 @@ def test_commitment_is_the_hash_of_the_record() -> None:
     assert record["state"]["balances"] == [str(q) for q in seen.state.balances]
     assert decision.plan is not None
     assert record["plan"]["payload"] == "0x" + decision.plan.payload.hex()
+
+
+def test_the_record_says_what_the_plan_should_lead_to_and_cost_and_why() -> None:
+    seen = snapshot(stock=60)
+    decision = decide(seen, problem(seen))
+    found, record = decision.plan, json.loads(decision.record)["plan"]
+    assert found is not None and found.costs is not None and found.certificate is not None
+    assert record["method"] == found.method
+    assert [leg["expected_out"] for leg in record["legs"]] == [str(leg.expected_out) for leg in found.legs]
+    for name, said in (("costs", found.costs), ("certificate", found.certificate)):
+        values = {key: value for key, value in record[name].items() if key != "kind"}
+        assert values == {key: str(value) for key, value in asdict(said).items()}
+    assert (record["drift_before"], record["drift_after"]) == (
+        str(found.drift_before),
+        str(found.drift_after),
+    )
+    assert record["explanations"] == list(found.explanations) and len(found.explanations) == 2
+
+
+def test_the_record_says_what_gas_costs_and_who_says_so() -> None:
+    seen = snapshot(stock=60)
+    gas = GasPrice(usd=30_000, wei=10, native_price=3_000 * WAD, source="oracle")
+    priced = replace(problem(seen), gas_price=gas.usd)
+    record = json.loads(decide(seen, priced, gas=gas).record)
+    assert record["inputs"]["gas_price"] == "30000"
+    assert record["gas"] == {
+        "kind": "GasPrice",
+        "usd": "30000",
+        "wei": "10",
+        "native_price": str(3_000 * WAD),
+        "source": "oracle",
+        "note": "",
+    }
+    assert decide(seen, priced).commitment != decide(seen, priced, gas=gas).commitment
+
+
+def test_the_record_of_no_trade_says_why() -> None:
+    seen = snapshot(stock=60)
+    record = json.loads(decide(seen, replace(problem(seen), pools=())).record)
+    assert record["plan"]["certificate"] is None
+    assert record["plan"]["explanations"] == ["not traded: no pool that was read trades it"] * 2
 
 
 def test_commitment_changes_with_any_input() -> None:

@@ -259,7 +259,7 @@ def test_columns_are_aligned() -> None:
 def test_not_now_comes_first() -> None:
     lines = text_of(seen(60, session=Session(3, NOW - 100, NOW - 50, 1))).splitlines()
     assert lines[2] == "NOT NOW: the vault refuses every rebalance at this block."
-    assert lines[3] == "- cooldown after session 3; until 2026-05-20 01:59 UTC"
+    assert lines[3] == "- cooldown after session 3; until 2026-05-20 01:59 UTC at the latest"
     assert lines[4] == "Below is what would be traded if session 4 were open now."
 
 

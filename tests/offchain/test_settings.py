@@ -1,5 +1,6 @@
 """Settings: where they come from, and errors that name the key."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,9 @@ def test_argument_and_toml_give_the_node_address(monkeypatch: pytest.MonkeyPatch
         ("interval_seconds = 0", "interval_seconds: "),
         ('interval_seconds = "soon"', "interval_seconds: "),
         ("intervall = 5", "intervall: unknown key"),
+        ("native_price_usd = 0", "native_price_usd: "),
+        ("native_price_usd = nan", "native_price_usd: "),
+        ('native_token = "weth"', "native_token: .*is not an address"),
         ('vault = "0x12"', "vault: .*is not an address"),
         (f'vault = "{VAULT[:-1]}e"', "vault: .*wrong checksum"),
         ('password_file = "p"', "password_file is set but keystore is not"),
@@ -77,6 +81,11 @@ def test_error_names_the_key(text: str, message: str) -> None:
     write(text)
     with pytest.raises(ConfigError, match=message):
         load_settings()
+
+
+def test_native_price_is_exact() -> None:
+    write("native_price_usd = 2345.67")
+    assert load_settings().native_price_usd == Decimal("2345.67")
 
 
 def test_error_names_the_key_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
