@@ -29,7 +29,7 @@ Floats: amounts leave this module as proposals; `plan` turns them into integers 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ Matrix = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 MAX_STEPS = 120  # Newton steps; some 10 to 30 are usual
+STUCK = 1e-9  # NAV that does not add up: the Newton method did not arrive
+HELPERS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)  # depths in NAV
 SMALLEST_PRICE = 1e-6  # of a token, in units of the oracle's
 
 
@@ -104,7 +106,22 @@ class Solution:
 
 
 def solve(market: Market, guess: Solution | None = None) -> Solution:
-    """Minimise the dual function; `guess`: the solution of a similar market with the same tokens and rows."""
+    """Minimise the dual function; `guess`: the solution of a similar market with the same tokens and rows.
+
+    Where the Newton method gets stuck, on a flat or kinked dual, it is led there: with pools of no fee and no end
+    between all tokens that are exchanged, whose depth is lowered step by step (a homotopy).
+    """
+    found = _minimise(market, guess)
+    if found.residual <= STUCK:
+        return found
+    led: Solution | None = None
+    for depth in HELPERS:
+        led = _minimise(_with_helpers(market, depth), led)
+    led = _minimise(market, led)
+    return min(found, led, key=lambda one: one.residual)
+
+
+def _minimise(market: Market, guess: Solution | None) -> Solution:
     m, tokens = len(market.room), market.tokens
     z = np.ones(tokens + m)
     z[tokens:] = 0.0
@@ -119,6 +136,21 @@ def solve(market: Market, guess: Solution | None = None) -> Solution:
     )  # fmt: skip
     value_in, value_out = s.flows(z[:tokens])
     return Solution(z[:tokens], z[tokens:], value_in, value_out, x, float(residual), int(steps))
+
+
+def _with_helpers(market: Market, depth: float) -> Market:
+    """The market with a deep pool at the oracle's prices, without fee, between any two tokens that a pool exchanges."""
+    s = market.segments
+    ends = np.stack([s.token_in, s.token_out], axis=1)
+    ends = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0)
+    k = len(ends)
+    more = (
+        np.full(k, -1), ends[:, 0], ends[:, 1], np.ones(k), np.full(k, depth), np.ones(k), np.full(k, 1e-3)
+    )  # fmt: skip
+    columns = (getattr(s, name) for name in s.__slots__)
+    return replace(
+        market, segments=Segments(*(np.concatenate(two) for two in zip(columns, more, strict=True)))
+    )
 
 
 def cost(market: Market, x: Vector) -> float:

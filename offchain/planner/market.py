@@ -29,6 +29,7 @@ class Reading:
     unit: Vector  # NAV that one token unit is worth
     leg: np.ndarray  # (segments,) int64
     gas: Vector  # (2 · pools,) NAV of each leg
+    rounding: Vector  # (2 · pools,) NAV: a unit of what each leg pays, which rounding may take
     row_names: tuple[str, ...]  # "slippage", "budget", "turnover" or "closing"
     why_not: tuple[str, ...]  # (n,) why an asset cannot be traded at all, "" if it can
     ended: (
@@ -69,17 +70,22 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
     sign = np.where(drift > 0, -1.0, 1.0)  # of x, where it is not 0
 
     names, rows, room, price = _rows(problem, sign)
-    for i, limit in enumerate(closing_limits(problem)):
-        if abs(drift[i]) > limit / WAD and i != aside and reopen_price(problem):
+    worst = problem.state.rules.max_slippage_bps / BPS * float(np.sum(np.maximum(drift, 0)))  # NAV to lose
+    for i, limit in enumerate(closing_limits(problem)):  # of the NAV after, as the vault measures it
+        lim, t = limit / WAD, targets[i] / WAD
+        if abs(drift[i]) + (t + lim) * worst > lim and i != aside and reopen_price(problem):
+            own = np.where(np.arange(n) == i, 1.0, 0.0)
             names.append("closing")
-            rows.append(np.where(np.arange(n) == i, -sign[i], 0.0))
-            room.append(limit / WAD - abs(drift[i]) - max(loss, 0) * (targets[i] + limit) / WAD)
+            rows.append(own - (t + lim) if drift[i] >= 0 else (t - lim) - own)
+            room.append(lim - abs(drift[i]))
             price.append(reopen_price(problem) / WAD)
     market = Market(
         len(tokens), drift, _quadratic(problem), slope, lower, upper,
         np.array(rows).reshape(len(room), n), np.array(room), np.array(price), segments,
     )  # fmt: skip
-    return Reading(market, tokens, unit, legs, gas, tuple(names), tuple(why_not), ended)
+    rounding = np.zeros(len(gas))
+    rounding[legs] = unit[segments.token_out]
+    return Reading(market, tokens, unit, legs, gas, rounding, tuple(names), tuple(why_not), ended)
 
 
 def _rows(problem: Problem, sign: Vector) -> tuple[list[str], list[Vector], list[float], list[float]]:

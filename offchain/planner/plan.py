@@ -50,6 +50,10 @@ SCALINGS = 8  # rounds of slope scaling
 ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
 STEPS = 20  # of the bisection that shrinks a refused trade
+LOSS_ROWS = ("slippage", "budget")
+TIGHTENINGS = 4  # of the loss limits, where rounding to whole token units breaks them
+COARSE = 10**6  # token units: less is paid, and rounding takes more than a millionth
+PARTS = 1 << 50  # a token's flow is split in these parts
 
 
 def plan(problem: Problem) -> Plan:
@@ -65,7 +69,7 @@ def plan(problem: Problem) -> Plan:
     try:
         reading = _read(problem)
         frontier = _without_circles(problem, reading)
-        search = _search(problem, reading, frontier[0])
+        attempts = _search(problem, reading, frontier[0])
     except (
         ArithmeticError,
         np.linalg.LinAlgError,
@@ -73,7 +77,8 @@ def plan(problem: Problem) -> Plan:
         reason = f"the joint optimiser failed ({error})"
         found_exactly = _single_pool(problem)
         return found_exactly or _nothing(problem, session, reason, (reason,) * len(state.assets))
-    candidates = [_exact(problem, reading, search, session), _single_pool(problem)]
+    search = attempts[0]
+    candidates = [*(_exact(problem, reading, one, session) for one in attempts), _single_pool(problem)]
     accepted = [c for c in candidates if c is not None and c.trades]
     best = min(accepted, key=lambda c: _objective(problem, c), default=None)
     idle = objective(problem, state.balances)
@@ -96,7 +101,7 @@ class _Attempt:
     value_out: np.ndarray
     change: np.ndarray  # (n,) of each asset
     relaxed: float  # cost relative to no trade, NAV
-    total: float  # the same with gas
+    total: float  # the same with gas, and with what rounding to token units takes
 
 
 def _read(problem: Problem) -> Reading:
@@ -138,17 +143,21 @@ def _without_circles(problem: Problem, reading: Reading) -> list[_Attempt]:
     return [best, *(node for _, _, node in heap)]
 
 
-def _search(problem: Problem, reading: Reading, start: _Attempt) -> _Attempt:
-    """Legs that can be carried out and are worth their gas, at the optimum of what is left."""
+def _search(problem: Problem, reading: Reading, start: _Attempt) -> list[_Attempt]:
+    """Legs that can be carried out and are worth their gas, at the optimum of what is left.
+
+    In a vault so small that whole token units matter, with all legs as well: the exact amounts decide.
+    """
     loss = -float(np.sum(start.change))
     if abs(loss) > DUST:  # the weights are measured after the trade, against what is left
         exact = read(problem, loss + 0.02 * abs(loss) + MARGIN)
         reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
     start = _runnable(problem, reading, start.kept, start.solution)
-    if not problem.gas_price:
-        return start
+    if float(np.sum(_fixed(reading, start.solution)[start.value_in > DUST])) < CLOSE:
+        return [start]
     tries = [_eliminate(problem, reading, one) for one in (start, _concentrated(problem, reading, start))]
-    return min(tries, key=lambda one: one.total)
+    best = min(tries, key=lambda one: one.total)
+    return [best, start] if float(np.max(reading.rounding, initial=0.0)) > CLOSE else [best]
 
 
 def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
@@ -178,11 +187,17 @@ def _attempt(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.
     )
     change = np.asarray(net[: some.market.assets], dtype=np.float64)
     used = value_in > DUST
-    gas = float(np.sum(reading.gas[used]))
+    fixed = float(np.sum(_fixed(reading, solution)[used]))
     if np.any(used):
-        gas += GAS_REBALANCE * problem.gas_price / policy.nav(problem.state)
+        fixed += GAS_REBALANCE * problem.gas_price / policy.nav(problem.state)
     relaxed = joint.cost(some.market, change)
-    return _Attempt(kept, solution, value_in, value_out, change, relaxed, relaxed + gas)
+    return _Attempt(kept, solution, value_in, value_out, change, relaxed, relaxed + fixed)
+
+
+def _fixed(reading: Reading, solution: joint.Solution) -> np.ndarray:
+    """(2 · pools,) what each leg costs whatever its size, NAV: gas, and rounding, which counts as a loss."""
+    limited = np.array([name in LOSS_ROWS for name in reading.row_names])
+    return np.asarray(reading.gas + reading.rounding * (1 + float(np.sum(solution.multipliers[limited]))))
 
 
 def _concentrated(problem: Problem, reading: Reading, start: _Attempt) -> _Attempt:
@@ -197,7 +212,7 @@ def _concentrated(problem: Problem, reading: Reading, start: _Attempt) -> _Attem
     guess = start.solution
     for _ in range(SCALINGS):
         some = keep_legs(reading, start.kept)
-        rate = np.minimum(reading.gas / flow, 0.5)[some.leg]
+        rate = np.minimum(_fixed(reading, start.solution) / flow, 0.5)[some.leg]
         segments = replace(some.market.segments, keep=some.market.segments.keep * (1 - rate))
         guess = joint.solve(replace(some.market, segments=segments), guess)
         taken = np.bincount(some.leg, guess.value_in, len(flow))
@@ -236,8 +251,9 @@ def _removals(reading: Reading, attempt: _Attempt) -> list[np.ndarray]:
     ends = _ends(reading)
     nu = attempt.solution.prices
     earns = nu[ends[:, 1]] * attempt.value_out - nu[ends[:, 0]] * attempt.value_in
-    poor = used & (earns < reading.gas)
-    order = sorted(np.flatnonzero(poor), key=lambda leg: float(earns[leg] - reading.gas[leg]))
+    earns -= _fixed(reading, attempt.solution)
+    poor = used & (earns < 0)
+    order = sorted(np.flatnonzero(poor), key=lambda leg: float(earns[leg]))
     sets = [poor & (attempt.value_in < 0.25 * np.max(attempt.value_in, initial=0.0))]
     sets += [np.arange(len(used)) == leg for leg in order]
     sets += [used & np.any(ends == token, axis=1) for token in range(reading.market.tokens)]
@@ -298,6 +314,36 @@ def _exact(problem: Problem, reading: Reading, attempt: _Attempt, session: int) 
         nearly = _carry_out(problem, reading, attempt, session, 1 - less)
         if not nearly.reason:
             return nearly
+    tried = [
+        _tightened(problem, reading, attempt, session, whole),
+        _shrunk(problem, reading, attempt, session),
+    ]
+    accepted = [one for one in tried if one is not None]
+    return min(accepted, key=lambda one: _objective(problem, one), default=replace(whole, legs=()))
+
+
+def _tightened(
+    problem: Problem, reading: Reading, attempt: _Attempt, session: int, refused: Plan
+) -> Plan | None:
+    """The same legs, less loss: what whole token units lose on top is kept free. Matters in tiny vaults."""
+    nav, room = policy.nav(problem.state), reading.market.room.copy()
+    limited = np.array([name in LOSS_ROWS for name in reading.row_names])
+    for _ in range(TIGHTENINGS):
+        lost = 1 - policy.nav(problem.state, refused.balances_after) / nav
+        excess = lost + float(np.sum(attempt.change))
+        if excess <= 0:
+            return None
+        room = room - limited * 1.1 * excess
+        tight = replace(reading, market=replace(reading.market, room=room))
+        attempt = _runnable(problem, tight, attempt.kept & (attempt.value_in > DUST), attempt.solution)
+        refused = _carry_out(problem, tight, attempt, session, 1.0)
+        if not refused.reason:
+            return refused
+    return None
+
+
+def _shrunk(problem: Problem, reading: Reading, attempt: _Attempt, session: int) -> Plan | None:
+    """The largest part of the attempt's flows that is accepted."""
     accepted, low, high = None, 0.0, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
@@ -306,7 +352,7 @@ def _exact(problem: Problem, reading: Reading, attempt: _Attempt, session: int) 
             high = middle
         else:
             low, accepted = middle, tried
-    return accepted or replace(whole, legs=())
+    return accepted
 
 
 def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: int, scale: float) -> Plan:
@@ -323,6 +369,7 @@ def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: i
         payload = encode(run.calls())
     except EvenkeelError as error:
         return Plan(tuple(sells), b"", (), state.balances, session, str(error))
+    sells = run.sells[:n]
     after = tuple(q - s + back for q, s, back in zip(state.balances, sells, run.back, strict=False))
     verdict = policy.check_rebalance(
         state, sells, after, session, problem.now, problem.now, executor=problem.executor
@@ -339,7 +386,10 @@ class _Run:
         self, problem: Problem, reading: Reading, attempt: _Attempt, scale: float, sells: list[int]
     ) -> None:
         self.problem, self.reading, self.attempt, self.scale = problem, reading, attempt, scale
-        self.at_hand = sells  # token units at the executor, by token
+        self.sells = (
+            sells  # token units that the vault sends, by token; fewer where rounding would waste some
+        )
+        self.at_hand = list(sells)  # token units at the executor, by token
         self.back = [0] * len(sells)  # token units that the vault gets back, by token
         self.legs: list[PlannedLeg] = []
         self.sweeps: list[str] = []
@@ -384,12 +434,46 @@ class _Run:
         wanted = at_hand
         if keeps:
             wanted = min(int(float(np.sum(flows)) * self.scale / self.reading.unit[token]), at_hand)
-        shares = [int(wanted * (flow / float(np.sum(flows)))) for flow in flows]
-        shares[-1] = wanted - sum(shares[:-1])
+        shares = self._shares(flows, wanted)
+        while not all(pays := [self._quote(leg, share) > 0 for leg, share in zip(legs, shares, strict=True)]):
+            if len(legs) == 1:
+                if token >= len(self.problem.state.assets):
+                    raise PlannerError(f"no pool pays anything for {wanted} of {self.reading.tokens[token]}")
+                return  # the vault keeps it
+            kept = pays if any(pays) else [k == 0 for k in range(len(legs))]
+            legs, flows = [leg for leg, paid in zip(legs, kept, strict=True) if paid], flows[kept]
+            shares = self._shares(flows, wanted)
+        if self.sells[token]:
+            shares = [self._least(leg, share) for leg, share in zip(legs, shares, strict=True)]
+            spared = min(wanted - sum(shares), self.sells[token])
+            shares[-1] += wanted - sum(shares) - spared
+            self.sells[token] -= spared
+            self.at_hand[token] -= spared
         for leg, amount in zip(legs, shares, strict=True):
-            if amount > 0:
-                self._swap(token, leg, amount, whole=not keeps and leg == legs[-1])
-        self.at_hand[token] -= wanted
+            self._swap(leg, amount, whole=not keeps and leg == legs[-1])
+        self.at_hand[token] -= sum(shares)
+
+    def _shares(self, flows: np.ndarray, wanted: int) -> list[int]:
+        """`wanted` token units in the ratio of the flows, the remainder to the last."""
+        parts = [int(flow / float(np.sum(flows)) * PARTS) for flow in flows]
+        shares = [wanted * part // PARTS for part in parts[:-1]]
+        return [*shares, wanted - sum(shares)]
+
+    def _quote(self, leg: int, amount: int) -> int:
+        """What the leg's pool pays for `amount`, 0 for nothing."""
+        pool = self.problem.pools[leg // 2]
+        return pool.amount_out(pool.token1 if leg % 2 else pool.token0, amount) if amount > 0 else 0
+
+    def _least(self, leg: int, amount: int) -> int:
+        """The least that pays as much as `amount`: what a coarse token rounds away is not sold in the first place."""
+        paid = self._quote(leg, amount)
+        if paid > COARSE:
+            return amount
+        low, high = 0, amount  # pays less, pays as much
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._quote(leg, middle) >= paid else (middle, high)
+        return high
 
     def _keeps(self, token: int) -> bool:
         """The vault buys this asset, so not all of it flows on."""
@@ -397,14 +481,11 @@ class _Run:
         buys = token < n and self.reading.market.upper[token] > 0  # else a change above 0 is rounding
         return bool(buys and self.attempt.change[token] > DUST)
 
-    def _swap(self, token: int, leg: int, amount: int, *, whole: bool) -> None:
-        pool, out = self.problem.pools[leg // 2], int(self.target[leg])
+    def _swap(self, leg: int, amount: int, *, whole: bool) -> None:
+        pool, out, paid = self.problem.pools[leg // 2], int(self.target[leg]), self._quote(leg, amount)
         token_in, token_out = (pool.token1, pool.token0) if leg % 2 else (pool.token0, pool.token1)
-        paid = pool.amount_out(token_in, amount)
-        if paid == 0:
-            raise PlannerError(f"pool {pool.address} pays nothing for {amount} of {token_in}")
-        to_caller = out not in self.leaving
         min_out = paid * (BPS - self.problem.leg_tolerance_bps) // BPS
+        to_caller = out not in self.leaving
         swap = _swap_leg(pool, token_in, amount, min_out, leg % 2 == 0, to_caller, whole)
         self.legs.append(PlannedLeg(swap, token_out, amount, paid, min_out))
         if to_caller:

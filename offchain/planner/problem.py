@@ -2,11 +2,12 @@
 
 `objective(problem, balances_after, gas)` is what the planner minimises, in USD WAD, of a predicted outcome:
 
-    J = V · [ aversion/2 · (w − t)ᵀ Σ (w − t)  +  reopen · Σᵢ max(0, |wᵢ − tᵢ| − limitᵢ) ]  +  lost  +  tax  +  gas
+    J = V · aversion/2 · (w − t)ᵀ Σ (w − t)  +  V′ · reopen · Σᵢ max(0, driftᵢ − limitᵢ)  +  lost  +  tax  +  gas
 
-V: NAV before; w = value after / V, t the targets; Σ: the identity where no covariance is given (squared drift);
-limitᵢ: the drift at which the session closes; reopen: the vault's slippage limit, what another round may cost at
-most; lost: NAV before less NAV after at the oracle's prices, so pool fees and price impact; gas of the legs.
+V, V′: NAV before and after; w = value after / V, t the targets; Σ: the identity where no covariance is given (squared
+drift); driftᵢ = |value after / V′ − tᵢ|, as the vault measures it, limitᵢ: the drift at which the session closes;
+reopen: the vault's slippage limit, what another round may cost at most; lost = V − V′ at the oracle's prices, so pool
+fees and price impact; gas of the legs. All terms are convex in the values after.
 """
 
 from __future__ import annotations
@@ -144,15 +145,15 @@ def objective(problem: Problem, balances_after: Sequence[int], gas: int = 0) -> 
     """J of an outcome, USD WAD, rounded up; `gas` in units."""
     state = problem.state
     before, after = policy.values(state), policy.values(state, balances_after)
-    nav = sum(before)
-    drifts = [Fraction(v, nav) - Fraction(t, WAD) for v, t in zip(after, policy.targets(state), strict=True)]
+    nav, left, targets = sum(before), sum(after), policy.targets(state)
+    drifts = [Fraction(v, nav) - Fraction(t, WAD) for v, t in zip(after, targets, strict=True)]
     loose = sum(
-        max(abs(d) - Fraction(limit, WAD), Fraction(0))
-        for d, limit in zip(drifts, closing_limits(problem), strict=True)
+        max(Fraction(abs(v * WAD - t * left) - limit * left, WAD), Fraction(0))
+        for v, t, limit in zip(after, targets, closing_limits(problem), strict=True)
     )
-    tracking = Fraction(problem.risk_aversion, 2 * WAD) * _variance(problem, drifts)
-    waste = tracking + Fraction(reopen_price(problem), WAD) * loose
-    total = nav * waste + (nav - sum(after)) + tax_of(problem, balances_after) + gas * problem.gas_price
+    tracking = nav * Fraction(problem.risk_aversion, 2 * WAD) * _variance(problem, drifts)
+    total = tracking + Fraction(reopen_price(problem), WAD) * loose
+    total += (nav - left) + tax_of(problem, balances_after) + gas * problem.gas_price
     return -(-total.numerator // total.denominator)
 
 
