@@ -21,11 +21,12 @@ from offchain.policy import WAD
 
 __all__ = ["Line", "costs_json", "lines", "print_costs", "read_ledger", "totals"]
 
-CAUSES = {"fee": "pool fees", "impact": "price impact", "gas": "gas", "tax": "tax"}
+CAUSES = {"fee": "fees", "impact": "impact", "gas": "gas", "tax": "tax"}
 BPS = 10_000
 WORDS = (
-    "Predicted by the plan, realised on chain, both at the oracle's prices. bps: of NAV, added up in the totals. Price "
-    "impact holds the pools' distance from the oracle's prices; below 0 it is a gain."
+    "Predicted by the plan, realised on chain, both at the oracle's prices. Fees: what the pools keep. Impact: the "
+    "rest of the value lost, price impact and the pools' distance from the oracle's prices; below 0 it is a gain. "
+    "bps: of NAV, 0.01 %; in the totals they are added up."
 )
 NO_PRICE = "no price of the native token was set when they were planned (native_token, native_price_usd)"
 
@@ -102,17 +103,19 @@ def costs_json(vault: str, ledger: Sequence[tuple[Run, Entry]], last: int) -> di
 def print_costs(vault: str, ledger: Sequence[tuple[Run, Entry]], last: int, console: Console) -> None:
     """A table each for the `last` entries, then one for all."""
     entries = [entry for _, entry in ledger]
-    for run, entry in _latest(ledger, last):
-        _print_entry(run, entry, console)
-    reverted = sum(entry.reverted for entry in entries)
-    title = f"All of {vault}: {_count(len(entries) - reverted, 'rebalance')}"
-    if reverted:
-        title += f", {_count(reverted, 'reverted transaction')}"
-    if len(ledger) > last:
-        title += f" (above: the last {last})"
     if not entries:
         _say(console, f"No costs of {vault} are in the journal yet: they are noted with each rebalance.")
         return
+    _say(console, f"Costs of {vault}", "bold")
+    for run, entry in _latest(ledger, last):
+        _print_entry(run, entry, console)
+    reverted = sum(entry.reverted for entry in entries)
+    title = f"All: {_count(len(entries) - reverted, 'rebalance')}"
+    if reverted:
+        title += f", {_count(reverted, 'reverted transaction')}"
+    if len(ledger) > last:
+        title += f"; shown: the last {last}"
+    console.print()
     console.print(_table(title, totals(entries)))
     unknown = sum(entry.gas is None for entry in entries)
     if unknown:
@@ -124,6 +127,7 @@ def _print_entry(run: Run, entry: Entry, console: Console) -> None:
     time = f"{datetime.fromtimestamp(entry.time, UTC):%Y-%m-%d %H:%M} UTC"
     nav = f"NAV {entry.nav / WAD:,.2f} USD"
     what = "REVERTED" if entry.reverted else "rebalance"
+    console.print()
     console.print(_table(f"{time}, session {run.session}: {what}, {nav}", lines(entry)))
     _say(console, f"transaction {run.tx_hash}, block {entry.block}")
     planned = "" if entry.reverted else f" ({entry.predicted_gas_used:,} planned)"
@@ -139,10 +143,8 @@ def _print_entry(run: Run, entry: Entry, console: Console) -> None:
 
 
 def _table(title: str, found: dict[str, Line]) -> Table:
-    table = Table(
-        title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column("cause")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("cause", no_wrap=True)
     for unit in ("USD", "bps"):
         for what in ("predicted", "realised", "difference"):
             table.add_column(f"{what}\n{unit}", justify="right", no_wrap=True)
@@ -158,7 +160,7 @@ def _cells(line: Line) -> list[str]:
     usd = [line.predicted, line.realised, line.difference]
     bps = [line.predicted_bps, line.realised_bps, line.difference_bps]
     return [
-        *("-" if x is None else f"{x / WAD:,.4f}" for x in usd),
+        *("-" if x is None else f"{x / WAD:,.{4 if abs(x) < 1_000 * WAD else 2}f}" for x in usd),
         *("-" if x is None else f"{float(x):,.3f}" for x in bps),
     ]
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from hexbytes import HexBytes
+from sqlalchemy.exc import IntegrityError
+from typer.testing import CliRunner
 from web3 import Web3
 
 from offchain import policy
 from offchain.chain.errors import ChainError
 from offchain.chain.events import PoolSwap, pool_swaps
 from offchain.chain.vault import BlockRef, Snapshot
+from offchain.cli import app
 from offchain.keeper.costs import Entry, entry, read_record
 from offchain.keeper.decide import Decision, decide
+from offchain.keeper.journal import Journal, Status
 from offchain.keeper.market import GasPrice
 from offchain.planner import Pool, Problem, SwapV2, SwapV3, V2Pool, V3Pool, encode
 from offchain.planner.pools import PIPS, same, zero_for_one
 from offchain.policy import NO_ASSET, WAD
+from offchain.show.costs import Line, totals
 from tests.support.bazaar import Bazaar, Market
 
 MARKETS = 150
@@ -401,3 +413,215 @@ def test_what_lay_in_a_pair_before_is_not_what_was_put_in() -> None:
     assert pool_swaps([sent, swap]) == [PoolSwap(POOL, 50, -40)]
     assert pool_swaps([swap]) == [PoolSwap(POOL, 57, -40)]
     assert pool_swaps([sent, swap, swap]) == [PoolSwap(POOL, 50, -40), PoolSwap(POOL, 57, -40)]
+
+
+# ---------------------------------------------------------------- the journal
+
+VAULT, HASH = Web3.to_checksum_address("0x" + "a" * 40), "0x" + "01" * 32
+LINE = Entry(
+    block=8,
+    block_hash=HASH,
+    time=1_700_000_000,
+    reverted=False,
+    nav=100_000 * WAD,
+    predicted_fee=30 * WAD,
+    predicted_impact=-2 * WAD,
+    predicted_tax=0,
+    predicted_gas=2**200,
+    predicted_gas_used=400_000,
+    predicted_drift=WAD // 100,
+    fee=31 * WAD,
+    impact=4 * WAD,
+    tax=0,
+    gas=2**201,
+    gas_used=390_000,
+    gas_wei=2**200,
+    drift=WAD // 50,
+    native_price=2_000 * WAD,
+    why="pool 0x12 had moved: it paid 7.00 USD less than at block 7\nsecond reason",
+)
+UNPRICED = replace(LINE, predicted_gas=None, gas=None, native_price=None)
+REVERTED = replace(
+    LINE,
+    reverted=True,
+    predicted_fee=0,
+    predicted_impact=0,
+    predicted_gas=0,
+    fee=0,
+    impact=0,
+    gas=5 * WAD,
+    why="x",
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+def sent(journal: Journal, chain_id: int = 1) -> int:
+    run = journal.plan(VAULT, chain_id, 7, 3, "threshold", HASH, "{}", 999)
+    journal.sent(run, tx_hash=HASH, nonce=5, raw_tx="0x02", sender=VAULT)
+    return run
+
+
+@pytest.mark.parametrize("line", [LINE, UNPRICED, REVERTED])
+def test_the_journal_keeps_every_digit(journal: Journal, line: Entry) -> None:
+    run = sent(journal)
+    journal.confirmed(run, line)
+    ((kept, found),) = Journal(journal.path).costs(VAULT)
+    assert (kept.id, kept.status, found) == (run, Status.CONFIRMED, line)
+
+
+def test_amounts_are_decimal_strings_in_the_file(journal: Journal) -> None:
+    journal.confirmed(sent(journal), LINE)
+    with closing(sqlite3.connect(journal.path)) as file:
+        row = file.execute(
+            "select fee, predicted_gas, typeof(fee), block, typeof(block) from costs"
+        ).fetchone()
+    assert row == (str(31 * WAD), str(2**200), "text", 8, "integer")
+
+
+def test_the_run_and_its_costs_are_written_together_or_not_at_all(journal: Journal) -> None:
+    run = sent(journal)
+    with pytest.raises(IntegrityError):
+        journal.confirmed(run, replace(LINE, why=None))  # type: ignore[arg-type]
+    assert [one.status for one in journal.runs()] == [Status.SENT]
+    assert journal.costs(VAULT) == []
+    journal.confirmed(run, LINE)
+    journal.confirmed(run, replace(LINE, fee=1))  # settled by two keepers: the last one counts, once
+    assert [found.fee for _, found in journal.costs(VAULT)] == [1]
+
+
+def test_a_dropped_run_is_to_be_settled_and_has_no_costs(journal: Journal) -> None:
+    run = sent(journal)
+    journal.failed(run, "reverted on chain", REVERTED)
+    assert len(journal.costs(VAULT)) == 1
+    journal.dropped(run)
+    assert [one.id for one in journal.unfinished(VAULT, 1)] == [run]
+    assert journal.costs(VAULT) == []
+
+
+def test_costs_are_per_vault_and_chain_and_the_latest_are_last(journal: Journal) -> None:
+    for k, chain_id in enumerate((1, 1, 10, 1)):
+        journal.confirmed(sent(journal, chain_id), replace(LINE, block=k))
+    assert [found.block for _, found in journal.costs(VAULT)] == [0, 1, 2, 3]
+    assert [found.block for _, found in journal.costs(VAULT, 1)] == [0, 1, 3]
+    assert [found.block for _, found in journal.costs(VAULT, 1, latest=2)] == [1, 3]
+    assert journal.costs(HASH) == []
+
+
+def test_an_old_journal_gets_the_table_and_keeps_its_runs(journal: Journal) -> None:
+    run = sent(journal)
+    journal.close()
+    with closing(sqlite3.connect(journal.path)) as file:
+        file.execute("drop table costs")
+    opened = Journal(journal.path)
+    assert [one.id for one in opened.unfinished(VAULT, 1)] == [run]
+    opened.confirmed(run, LINE)
+    assert [found for _, found in opened.costs(VAULT)] == [LINE]
+    opened.close()
+
+
+# ---------------------------------------------------------------- the command
+
+
+def costs(journal: Journal, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["costs", VAULT, "--journal", str(journal.path), *arguments])
+
+
+def test_totals_add_up_by_cause() -> None:
+    found = totals([LINE, UNPRICED, REVERTED])
+    assert (found["fee"].predicted, found["fee"].realised, found["fee"].difference) == (
+        60 * WAD,
+        62 * WAD,
+        2 * WAD,
+    )
+    assert (found["impact"].predicted, found["impact"].realised) == (-4 * WAD, 8 * WAD)
+    assert (found["gas"].predicted, found["gas"].realised) == (2**200, 2**201 + 5 * WAD)
+    assert found["fee"].predicted_bps == 6 and found["fee"].realised_bps == Fraction(62, 10)
+    for side in ("predicted", "realised", "predicted_bps", "realised_bps"):
+        assert getattr(found["total"], side) == sum(
+            getattr(found[cause], side) for cause in ("fee", "impact", "gas")
+        )
+
+
+def test_gas_without_a_price_is_not_known_and_in_no_total() -> None:
+    found = totals([UNPRICED])
+    assert found["gas"] == Line(None, None, None, None)
+    assert (found["gas"].difference, found["gas"].difference_bps) == (None, None)
+    assert (found["total"].predicted, found["total"].realised) == (28 * WAD, 35 * WAD)
+
+
+def test_costs_as_json(journal: Journal) -> None:
+    for line in (UNPRICED, REVERTED):
+        journal.confirmed(sent(journal), line)
+    report = json.loads(costs(journal, "--json").stdout)
+    assert (report["vault"], report["chain_id"]) == (VAULT, "1")
+    assert (report["rebalances"], report["reverted"], report["without_gas_price"]) == ("1", "1", "1")
+    assert report["totals"]["total"] == {
+        "predicted_usd_wad": str(28 * WAD),
+        "realised_usd_wad": str(40 * WAD),
+        "difference_usd_wad": str(12 * WAD),
+        "predicted_bps": 2.8,
+        "realised_bps": 4.0,
+        "difference_bps": 1.2,
+    }
+    first, second = report["entries"]
+    assert first["costs"]["gas"]["realised_usd_wad"] is None
+    assert first["why"] == LINE.why.splitlines()
+    assert (first["gas_wei"], first["native_price_usd_wad"]) == (str(2**200), None)
+    assert second["reverted"]
+    assert [
+        entry["run"] for entry in json.loads(costs(journal, "--json", "--last", "1").stdout)["entries"]
+    ] == ["2"]
+
+
+def test_costs_as_tables(journal: Journal) -> None:
+    for line in (UNPRICED, REVERTED):
+        journal.confirmed(sent(journal), line)
+    shown = costs(journal).stdout
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert ["impact", "-2.0000", "4.0000", "6.0000", "-0.200", "0.400", "0.600"] in [
+        [cell.strip() for cell in re.split(r"\s{2,}", line.strip())] for line in shown.splitlines()
+    ]
+    assert "2023-11-14 22:13 UTC, session 3: rebalance, NAV 100,000.00 USD" in shown
+    assert "session 3: REVERTED" in shown
+    assert "- pool 0x12 had moved: it paid 7.00 USD less than at block 7" in shown
+    assert "gas: 390,000 units used (400,000 planned)" in shown
+    assert "Gas of 1 of 2 transactions is left out: no price of the native token was set" in shown
+    assert shown.startswith(f"Costs of {VAULT}\n")
+    assert "All: 1 rebalance, 1 reverted transaction\n" in re.sub(" +\n", "\n", shown)
+    assert "tax" not in shown
+    assert "session" not in costs(journal, "--last", "0").stdout
+
+
+def test_taxes_have_a_line_where_there_are_any(journal: Journal) -> None:
+    journal.confirmed(sent(journal), replace(UNPRICED, tax=WAD))
+    assert "tax" in costs(journal).stdout
+
+
+def test_a_vault_without_costs_says_so(journal: Journal) -> None:
+    result = costs(journal)
+    assert result.exit_code == 0
+    assert " ".join(result.stdout.split()).startswith(f"No costs of {VAULT} are in the journal yet")
+    assert json.loads(costs(journal, "--json").stdout)["entries"] == []
+
+
+def test_a_vault_on_two_chains_needs_the_chain(journal: Journal) -> None:
+    for chain_id in (1, 10):
+        journal.confirmed(sent(journal, chain_id), LINE)
+    result = costs(journal)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: --chain-id: the journal has {VAULT} on chains 1, 10; name one of them\n"
+    assert json.loads(costs(journal, "--json", "--chain-id", "10").stdout)["chain_id"] == "10"
+
+
+def test_a_journal_that_is_not_there_is_named(journal: Journal, tmp_path: Path) -> None:
+    missing = tmp_path / "none.sqlite"
+    result = CliRunner().invoke(app, ["costs", VAULT, "--journal", str(missing)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: journal: no such file: {missing}")
+    assert not missing.exists()
