@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from offchain.aggregators import VENUES, ask, venues
 from offchain.aggregators.base import MAX_ANSWER, Http, HttpVenue, Quote, QuoteRequest, failed
 from offchain.chain.errors import ConfigError
+from offchain.settings import load_settings
 from tests.support import aggregators as shapes
 from tests.support.aggregators import Answer, Asked, Script, Server, serving
 
@@ -351,3 +352,54 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(no_keys: pytest.Monkey
     with pytest.raises(ConfigError, match=r"^EVENKEEL_ZEROX_API_KEY: not a key") as error:
         venues(["0x"], {}, 5)
     assert "schlüssel" not in str(error.value)
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("names", "urls", "words"),
+    [
+        (["paraswap"], {}, "aggregators: 'paraswap' is not known; choose from 0x, 1inch, cow, uniswapx"),
+        (["cow", "cow"], {}, "aggregators: cow is named twice"),
+        (
+            ["cow"],
+            {"cwo": "https://a"},
+            "aggregator_urls: 'cwo' is not known; choose from 0x, 1inch, cow, uniswapx",
+        ),
+        *(
+            (["cow"], {"cow": url}, f"aggregator_urls: cow: {url!r} is not an https:// address")
+            for url in ("http://api.cow.fi", "api.cow.fi", "ftp://localhost", "https://", "https://a?key=1")
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(names: list[str], urls: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        venues(names, urls, 5)
+    assert str(error.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://proxy.example/cow", "http://127.0.0.1:8080", "http://localhost"]
+)
+def test_addresses_that_are_safe_for_a_key(url: str) -> None:
+    (venue,) = venues(["cow"], {"cow": url} if url else {}, 5)
+    assert venue.name == "cow"
+
+
+def test_nobody_is_named_by_default(
+    no_keys: pytest.MonkeyPatch, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert venues(settings.aggregators, settings.aggregator_urls, settings.aggregator_timeout_seconds) == ()
+
+
+def test_a_key_is_no_setting(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment it is left alone; in the file it is refused, and not repeated."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVENKEEL_ZEROX_API_KEY", KEY)
+    assert KEY not in repr(load_settings())
+    (tmp_path / "evenkeel.toml").write_text(f'zerox_api_key = "{KEY}"\n')
+    with pytest.raises(ConfigError, match=r"^settings: zerox_api_key: unknown key$"):
+        load_settings()
