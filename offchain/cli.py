@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a command loads what it needs, so that --help is quick
     from offchain.chain.vault import Snapshot
     from offchain.keeper.market import Observed
     from offchain.keeper.preview import Preview
+    from offchain.keeper.rehearsal import Simulation
     from offchain.show.names import Names
 
 __all__ = ["app", "main"]
@@ -169,19 +170,30 @@ def plan(
 ) -> None:
     """What the keeper would trade now, and why."""
     from offchain.keeper.preview import preview
+    from offchain.keeper.rehearsal import caller_of, known_keeper, simulate, venues_of
 
     settings = _settings(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
-    caller = _plan_caller(settings) if dry_run else None
+    if dry_run and settings.executor is None:
+        raise ConfigError(
+            "executor: not set, and --dry-run needs it (in evenkeel.toml, or EVENKEEL_EXECUTOR)"
+        )
     web3, observed, snapshot = _observe(settings, address)
+    caller = caller_of(settings) or known_keeper(web3, snapshot)
     found = preview(
         snapshot,
         observed,
         at_target=at_target,
         volatility=None if volatility_percent is None else volatility_percent / 100,
         risk_aversion=risk_aversion,
+        venues=venues_of(web3, snapshot, settings, caller) if caller else None,
     )
-    _show_plan(web3, found, caller, dry_run=dry_run, explain=explain, as_json=as_json)
+    asked = simulate(web3, found, caller) if dry_run and caller and found.plan.trades else None
+    _show_plan(web3, found, asked, explain=explain, as_json=as_json)
+    if caller is None:
+        _no_caller(settings, dry_run=dry_run)
+    if asked is not None and asked.refusal and found.possible:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @keeper_app.command(epilog="Example:  evenkeel keeper once --vault 0xVault… --dry-run")
@@ -358,17 +370,6 @@ def main() -> None:
     app()
 
 
-def _plan_caller(settings: Settings) -> str | None:
-    """Whom `plan --dry-run` asks as, as far as the settings say; ConfigError where it cannot ask at all."""
-    from offchain.keeper.preview import caller_of
-
-    if settings.executor is None:
-        raise ConfigError(
-            "executor: not set, and --dry-run needs it (in evenkeel.toml, or EVENKEEL_EXECUTOR)"
-        )
-    return caller_of(settings)
-
-
 def _observe(settings: Settings, vault: str) -> tuple[Web3, Observed, Snapshot]:
     """The vault and its market at the newest block."""
     from offchain.chain.vault import read_vault
@@ -380,30 +381,26 @@ def _observe(settings: Settings, vault: str) -> tuple[Web3, Observed, Snapshot]:
     return web3, observe(web3, snapshot, Sources.from_settings(settings)), snapshot
 
 
-def _show_plan(
-    web3: Web3, found: Preview, caller: str | None, *, dry_run: bool, explain: bool, as_json: bool
-) -> None:
-    """Print it, the dry run included; exit code 1 where the vault contradicts the plan."""
-    from offchain.keeper.preview import known_keeper, simulate
+def _show_plan(web3: Web3, found: Preview, asked: Simulation | None, *, explain: bool, as_json: bool) -> None:
     from offchain.show.plan import print_plan
     from offchain.show.plan_json import plan_json
 
-    if dry_run and caller is None:
-        caller = known_keeper(web3, found.snapshot)
-    asked = simulate(web3, found, caller) if caller and found.plan.trades else None
     names = _token_names(web3, found)
     if as_json:
         typer.echo(json.dumps(plan_json(found, names, asked), indent=2))
     else:
         print_plan(found, names, asked, explain=explain, console=Console(highlight=False))
-    if dry_run and found.plan.trades and caller is None:
+
+
+def _no_caller(settings: Settings, *, dry_run: bool) -> None:
+    """Say what could not be asked without the keeper's address."""
+    lost = [what for what, on in (("not simulated", dry_run), ("no venue asked", settings.aggregators)) if on]
+    if lost:
         typer.echo(
-            "not simulated: no keeper is known; set simulate_as to an address with the vault's keeper role "
+            f"{', '.join(lost)}: no keeper is known; set simulate_as to an address with the vault's keeper role "
             "(the address alone, no key is needed)",
             err=True,
         )
-    if asked is not None and asked.refusal and found.possible:
-        raise typer.Exit(EXIT_FAILED)
 
 
 def _token_names(web3: Web3, found: Preview) -> Names:

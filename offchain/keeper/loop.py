@@ -132,10 +132,10 @@ class Keeper:
         for note in observed.notes:
             log.warning("about the plan", vault=snapshot.vault, note=note)
         asks = self.venues and self._caller() and not self._pausing(snapshot)
-        planner = partial(self._best_route, snapshot) if asks else self.planner
+        planner = partial(self.best_route, snapshot) if asks else self.planner
         return decide(snapshot, observed.problem, planner, observed.gas)
 
-    def _best_route(self, snapshot: Snapshot, problem: Problem) -> Plan:
+    def best_route(self, snapshot: Snapshot, problem: Problem) -> Plan:
         """The own plan, or one with venues' quotes that the node has shown to be better."""
         own, caller = self.planner(problem), self._caller()
         if caller is None or not own.trades:

@@ -1,26 +1,21 @@
 """What the keeper would do now, and why: the plan, or what it would be if a session opened; theory asset by asset.
 
-`preview` is pure, `simulate` asks the node. `evenkeel plan` shows the result (`offchain.show`).
+Pure; `rehearsal` asks the node what goes with it, `offchain.show` prints it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-from web3 import Web3
-from web3.exceptions import ContractLogicError, Web3RPCError
 
 from offchain import policy
-from offchain.chain.contracts import address_of, bind
-from offchain.chain.errors import ConfigError
-from offchain.chain.events import BLOCKS_PER_REQUEST
+from offchain.aggregators import AggregatedPlan
+from offchain.aggregators.compare import exchanges
 from offchain.chain.oracle import price_status
-from offchain.chain.sender import is_revert, revert_reason
-from offchain.chain.vault import KEEPER_ROLE, Snapshot
+from offchain.chain.vault import Snapshot
 from offchain.keeper.decide import Planner
 from offchain.keeper.market import GasPrice, Observed
 from offchain.planner import Plan, PlannedLeg, Pool, Problem, Sweep, V2Pool, decode
@@ -29,24 +24,22 @@ from offchain.planner.bands import Advice, Band, Drift, advise, band, cost_rate
 from offchain.planner.pools import PIPS, same
 from offchain.planner.problem import BPS, GAS_REBALANCE, GAS_V3, closing_limits, gas_of, objective
 from offchain.policy import DAY, WAD, CalendarUnit, Mode, Rules, Session, VaultState
-from offchain.settings import Settings
 
 __all__ = [
     "Preview",
     "Quote",
-    "Simulation",
     "Theory",
+    "Venues",
     "Wait",
     "as_if_open",
-    "caller_of",
-    "known_keeper",
     "next_slot",
     "pool_fee",
     "preview",
-    "simulate",
     "theory",
     "waits",
 ]
+
+Venues = Callable[[Problem, Plan, bool], Plan]
 
 AT_TARGET = 1_000 * WAD  # risk aversion at which what a drift costs is far above any trade
 RISK_AVERSION = 5.0  # of the theory: NAV lost a year per unit of variance a year (docs/planner.md)
@@ -76,25 +69,17 @@ class Theory:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a venue outside offers for one of the plan's exchanges. Nobody is asked yet: the place is kept."""
+    """What a venue outside offers for one of the plan's exchanges (docs/planner.md, Aggregators)."""
 
     venue: str
     token_in: str
     token_out: str
     amount_in: int
     amount_out: int  # 0 where there is no offer
+    min_out: int  # what the venue's call guarantees
     own_out: int  # of the plan's own route
     used: bool
     reason: str = ""  # why there is no offer, or why it is not used
-
-
-@dataclass(frozen=True, slots=True)
-class Simulation:
-    """What the vault says to the plan in an eth_call at the block that was read."""
-
-    caller: str
-    refusal: str = ""  # the revert string; "": accepted
-    gas: int | None = None  # the node's estimate
 
 
 @dataclass(frozen=True)
@@ -111,6 +96,7 @@ class Preview:
     risk_aversion: float = RISK_AVERSION  # of the theory
     keeper_plan: Plan | None = None  # where `plan` goes to the targets: what the keeper does instead
     quotes: tuple[Quote, ...] = ()
+    choice: str = ""  # which of the quotes and the own route is taken, and why
 
     @property
     def possible(self) -> bool:
@@ -153,6 +139,8 @@ class Preview:
 
     def gas_units(self, plan: Plan) -> int:
         """Of a rebalance with this plan, as the planner estimates it."""
+        if self.gas.usd and plan.costs is not None:
+            return plan.costs.gas // self.gas.usd
         return gas_of(plan.legs, sum(isinstance(leg, Sweep) for leg in decode(plan.payload)))
 
     def measure(self, plan: Plan) -> int:
@@ -168,22 +156,57 @@ def preview(
     at_target: bool = False,
     volatility: float | None = None,
     risk_aversion: float = RISK_AVERSION,
+    venues: Venues | None = None,
 ) -> Preview:
     """Plan as the keeper does; where the vault would refuse everything now, as if a session opened now.
 
     `at_target`: plan all the way to the targets, whatever it costs inside the rules. `volatility`: a year, fraction.
+    `venues`: the plan with what outside venues offer, given the own one and whether the vault would accept one now.
     """
     problem = observed.problem
     found = waits(problem.state, problem.now)
     if found:
         problem = replace(problem, state=as_if_open(problem.state, problem.now))
     own = planner(problem)
-    chosen = planner(replace(problem, risk_aversion=AT_TARGET)) if at_target else own
+    chosen = own
+    if at_target:
+        chosen = planner(replace(problem, risk_aversion=AT_TARGET))
+    elif venues is not None and own.trades:
+        chosen = venues(problem, own, not found)
     theories = tuple(theory(problem, i, volatility, risk_aversion) for i in range(len(problem.state.assets)))
+    asked = chosen if isinstance(chosen, AggregatedPlan) else None
     return Preview(
-        snapshot, problem, chosen, observed.gas, tuple(found), observed.notes, theories, risk_aversion,
+        snapshot,
+        problem,
+        chosen,
+        observed.gas,
+        tuple(found),
+        observed.notes,
+        theories,
+        risk_aversion,
         own if at_target else None,
-    )  # fmt: skip
+        _quotes(problem, own, asked) if asked else (),
+        asked.choice if asked else "",
+    )
+
+
+def _quotes(problem: Problem, own: Plan, asked: AggregatedPlan) -> tuple[Quote, ...]:
+    """The venues' quotes beside what the own route pays for the same."""
+    ours = {exchange.pair: exchange.own_out for exchange in exchanges(problem, own)}
+    return tuple(
+        Quote(
+            quote.venue,
+            quote.request.token_in,
+            quote.request.token_out,
+            quote.request.amount_in,
+            quote.amount_out,
+            quote.min_out,
+            ours.get((quote.request.token_in.lower(), quote.request.token_out.lower()), 0),
+            quote in asked.calls,
+            quote.reason,
+        )
+        for quote in asked.quotes
+    )
 
 
 # ---------------------------------------------------------------- when the vault accepts nothing
@@ -303,53 +326,3 @@ def pool_fee(pool: Pool) -> float:
 
 def _trades(pool: Pool, token: str) -> bool:
     return same(pool.token0, token) or same(pool.token1, token)
-
-
-# ---------------------------------------------------------------- edge of the module: the node
-
-
-def caller_of(settings: Settings) -> str | None:
-    """The keeper's address, without any secret: `simulate_as`, or what the keystore says of itself in the clear."""
-    if settings.simulate_as is not None:
-        return settings.simulate_as
-    if settings.keystore is None:
-        return None
-    try:
-        content = json.loads(settings.keystore.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"keystore: cannot read {settings.keystore}: {error}") from None
-    address = content.get("address") if isinstance(content, dict) else None
-    return address_of(f"0x{str(address).removeprefix('0x')}", "keystore") if address else None
-
-
-def known_keeper(web3: Web3, snapshot: Snapshot) -> str | None:
-    """The last account that rebalanced the vault in the last blocks, if it still has the role."""
-    vault, last = bind(web3, "Vault", snapshot.vault), snapshot.block.number
-    first = max(last - BLOCKS_PER_REQUEST + 1, 0)
-    try:
-        logs = vault.events.Rebalanced().get_logs(from_block=first, to_block=last)
-    except Web3RPCError:  # some nodes keep no logs
-        return None
-    keepers = [str(log["args"]["keeper"]) for log in logs[-1:]]
-    return next((k for k in keepers if vault.functions.roles(k).call() & KEEPER_ROLE), None)
-
-
-def simulate(web3: Web3, found: Preview, caller: str, deadline_seconds: int = 600) -> Simulation:
-    """Ask the vault, at the block that was read; what it would say to a plan that is not for now, too."""
-    plan, block = found.plan, found.snapshot.block
-    call = bind(web3, "Vault", found.snapshot.vault).functions.rebalance(
-        list(plan.sells),
-        Web3.to_checksum_address(found.problem.executor),
-        plan.payload,
-        bytes(32),
-        plan.session,
-        block.time + deadline_seconds,
-    )
-    sender = Web3.to_checksum_address(caller)
-    try:
-        call.call({"from": sender}, block_identifier=block.number)
-        return Simulation(caller, gas=call.estimate_gas({"from": sender}, block_identifier=block.number))
-    except (ContractLogicError, Web3RPCError) as error:
-        if isinstance(error, Web3RPCError) and not is_revert(error):
-            raise
-        return Simulation(caller, revert_reason(error) or "reverted without a reason")

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from offchain import policy
-from offchain.keeper.preview import Preview, Simulation, Theory, pool_fee
+from offchain.keeper.preview import Preview, Theory, pool_fee
+from offchain.keeper.rehearsal import Simulation
 from offchain.planner import Pool, V2Pool
 from offchain.policy import WAD
 from offchain.show.names import Names
@@ -38,6 +39,7 @@ def print_plan(
         _print_quality(found, console)
     if found.quotes:
         console.print(_quotes_table(found, names))
+        _line(console, f"Chosen: {names.said(found.choice)}.")
     if explain:
         console.print(_reasons_table(found, names))
         _print_assumptions(found, console)
@@ -99,6 +101,7 @@ def _legs_table(found: Preview, names: Names) -> Table:
             _pool_says(found.pool(planned)),
             f"sold in {', '.join(map(str, on))}" if on else "to vault",
         )
+    _call_rows(found, table, names)
     return table
 
 
@@ -176,6 +179,22 @@ def _proof_says(found: Preview) -> str:
         f"{proof.objective / WAD:,.4f} USD. No plan can come below {proof.bound / WAD:,.4f} USD, so at most "
         f"{proof.gap / WAD:,.4f} USD ({proof.gap * 10_000 / found.nav:.5f} bps of NAV) could be saved. {how}"
     )
+
+
+def _call_rows(found: Preview, table: Table, names: Names) -> None:
+    """The exchanges that venues outside carry out."""
+    for quote in (quote for quote in found.quotes if quote.used):
+        _row(
+            table,
+            "",
+            names.amount(quote.token_in, quote.amount_in),
+            names.of_token(quote.token_in),
+            names.amount(quote.token_out, quote.amount_out),
+            names.of_token(quote.token_out),
+            names.amount(quote.token_out, quote.min_out),
+            quote.venue,
+            "to vault",
+        )
 
 
 def _quotes_table(found: Preview, names: Names) -> Table:

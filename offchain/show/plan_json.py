@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from offchain import policy
-from offchain.keeper.preview import Preview, Quote, Simulation, Theory, pool_fee
+from offchain.keeper.preview import Preview, Quote, Theory, pool_fee
+from offchain.keeper.rehearsal import Simulation
 from offchain.planner import PlannedLeg, V2Pool
 from offchain.planner.pools import PIPS
 from offchain.policy import WAD
@@ -55,6 +56,7 @@ def plan_json(found: Preview, names: Names, simulation: Simulation | None) -> di
         "notes": [names.said(note) for note in found.notes],
         "objective_usd_wad": found.measure(plan) if plan.trades else None,
         "keeper_objective_usd_wad": found.measure(found.keeper_plan) if found.keeper_plan else None,
+        "choice": names.said(found.choice),
         "quotes": [_quote_json(names, quote) for quote in found.quotes],
         "simulation": simulation
         and {
@@ -94,6 +96,7 @@ def _quote_json(names: Names, quote: Quote) -> dict[str, Any]:
         "token_out": quote.token_out,
         "symbol_out": names.of_token(quote.token_out),
         "offered_units": quote.amount_out,
+        "min_out_units": quote.min_out,
         "own_route_units": quote.own_out,
         "used": quote.used,
         "reason": quote.reason,

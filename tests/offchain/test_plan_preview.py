@@ -269,8 +269,8 @@ def test_a_vault_that_holds_nothing_is_no_error() -> None:
 
 
 def test_outside_quotes_have_their_place() -> None:
-    offer = Quote("0x", STOCK, CASH, 5 * E18, 49 * E18 // 10, 48 * E18 // 10, used=True)
-    none = Quote("1inch", STOCK, CASH, 5 * E18, 0, 48 * E18 // 10, used=False, reason="did not answer")
+    offer = Quote("0x", STOCK, CASH, 5 * E18, 49 * E18 // 10, 48 * E18 // 10, 48 * E18 // 10, used=True)
+    none = Quote("1inch", STOCK, CASH, 5 * E18, 0, 0, 48 * E18 // 10, used=False, reason="did not answer")
     found = replace(seen(60), quotes=(offer, none))
     text = " ".join(text_of(found).split())
     assert "0x 5.0000 [red]ACME[/] 4.9000 USD 4.8000 used" in text
