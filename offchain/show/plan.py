@@ -167,6 +167,8 @@ def _print_quality(found: Preview, console: Console) -> None:
 
 def _proof_says(found: Preview) -> str:
     proof = found.plan.certificate
+    if proof is None and any(quote.used for quote in found.quotes):
+        return "No proof of optimality: venues outside carry out a part, and what else they could offer nobody knows."
     if proof is None:
         return "No proof: the optimiser failed, and the plan through each asset's best single pool stands in."
     how = (

@@ -12,21 +12,28 @@ import pytest
 from click.testing import Result
 from eth_account import Account
 from typer.testing import CliRunner
+from web3 import Web3
 from web3.contract import Contract
 
 from offchain import policy
+from offchain.chain.contracts import ZERO
 from offchain.chain.vault import read_vault
 from offchain.cli import app
 from offchain.demo.localchain import local_chain
 from offchain.demo.market import Day, history
+from offchain.demo.uniswap import _artifact
 from offchain.demo.world import World, build_world
 from offchain.keeper.market import Sources, observe
 from offchain.planner import Plan, plan
 from offchain.policy import DAY, WAD, Mode
+from tests.support import aggregators as shapes
+from tests.support.aggregators import Answer, Asked, Server, serving
 
 FIRST = history(2)[0]
 DEPOSIT = 100_000  # USD
 ETHER = 3_000  # USD
+DEEP = 200_000_000  # USD on each side of the pair that only a venue knows
+FOREVER = 2**40
 Command = Callable[..., Result]
 
 
@@ -331,6 +338,83 @@ def test_dry_run_needs_an_executor(world: World, vault: Contract, command: Comma
     result = command("plan", vault.address, "--dry-run")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: executor: not set, and --dry-run needs it")
+
+
+# ---------------------------------------------------------------- venues outside
+
+
+@pytest.fixture
+def venue(world: World, command: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A 0x whose only source is a deep pair that the settings do not know, and the settings to ask it."""
+    chain, provider = world.chain, world.provider
+    factory = chain.deploy_code(
+        world.deployer, *_artifact("v2-core/build/UniswapV2Factory.json"), world.deployer.address
+    )
+    router = chain.deploy_code(
+        world.deployer, *_artifact("v2-periphery/build/UniswapV2Router02.json"), factory.address, ZERO
+    )
+    later(world, 3_600, JUMP)
+    world.mint(provider.address, DEEP, JUMP)
+    world.approve(provider, router.address)
+    sold, bought = world.tokens[0].address, world.tokens[1].address
+    units = [
+        DEEP * 10**26 // JUMP.prices[0],
+        DEEP * 10**16 * 102 // JUMP.prices[1] // 100,
+    ]  # 2 % in our favour
+    add = router.functions.addLiquidity(sold, bought, *units, 0, 0, provider.address, FOREVER)
+    chain.send(provider, add)
+
+    def quotes(asked: Asked) -> Answer:
+        if (asked.query["sellToken"], asked.query["buyToken"]) != (sold.lower(), bought.lower()):
+            return Answer(shapes.ZEROEX_NONE)
+        amount, taker = int(asked.query["sellAmount"]), Web3.to_checksum_address(asked.query["taker"])
+        pays = router.functions.getAmountsOut(amount, [sold, bought]).call()[-1]
+        swap = router.functions.swapExactTokensForTokens(amount, 0, [sold, bought], taker, FOREVER)
+        data = swap._encode_transaction_data()
+        return Answer(shapes.zeroex(asked, pays, pays, router.address, router.address, data))
+
+    monkeypatch.setenv("EVENKEEL_ZEROX_API_KEY", "a-key")
+    with serving(quotes) as server:
+        with Path("evenkeel.toml").open("a") as file:
+            file.write(f'aggregators = ["0x"]\naggregator_urls = {{ "0x" = "{server.url}" }}\n')
+        yield server
+
+
+def test_a_venue_that_pays_more_is_in_the_plan(
+    world: World, vault: Contract, command: Command, venue: Server
+) -> None:
+    environment = {"EVENKEEL_SIMULATE_AS": world.keeper.address, "EVENKEEL_AGGREGATOR_TIMEOUT_SECONDS": "30"}
+    report = report_of(command("plan", vault.address, "--json", "--dry-run", **environment))
+    (used,) = (quote for quote in report["quotes"] if quote["used"])
+    assert (used["venue"], used["symbol_in"], used["symbol_out"]) == ("0x", "tAAPL", "tJPM")
+    assert int(used["offered_units"]) > int(used["own_route_units"]) > 0
+    assert report["choice"].startswith("0x: in simulation at least ")
+    assert report["simulation"]["accepted"]
+    assert "a-key" not in json.dumps(report)
+
+    table = command("plan", vault.address, **environment).stdout
+    assert "Outside quotes" in table and "No proof of optimality: venues outside carry out a part" in table
+    execute(world, vault, report)
+    after = read_vault(world.chain.web3, vault.address).state.balances
+    assert [asset["balance_after_units"] for asset in report["assets"]] == [str(q) for q in after]
+
+
+def test_venues_are_only_shown_while_no_session_can_open(
+    world: World, vault: Contract, command: Command, venue: Server
+) -> None:
+    world.chain.send(world.guardian, world.timelock.functions.pause(vault.address))
+    environment = {"EVENKEEL_SIMULATE_AS": world.keeper.address, "EVENKEEL_AGGREGATOR_TIMEOUT_SECONDS": "30"}
+    report = report_of(command("plan", vault.address, "--json", **environment))
+    assert report["quotes"] and not any(quote["used"] for quote in report["quotes"])
+    assert report["choice"] == "own route: quotes are tried only when a session can open"
+
+
+def test_no_venue_is_asked_in_nobodys_name(
+    world: World, vault: Contract, command: Command, venue: Server
+) -> None:
+    result = command("plan", vault.address, "--json")
+    assert report_of(result)["quotes"] == [] and venue.asked == []
+    assert "no venue asked: no keeper is known; set simulate_as" in result.stderr
 
 
 # ---------------------------------------------------------------- not now
