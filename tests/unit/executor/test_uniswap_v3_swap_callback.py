@@ -1,7 +1,8 @@
+import pyrevm
 import pytest
 from eth_abi import encode
 
-from offchain.planner.payload import Call
+from offchain.planner.payload import Call, SwapV3
 from offchain.planner.payload import encode as payload
 from tests.support.evm import Reverted, artifact
 from tests.support.venue import call_data
@@ -29,3 +30,23 @@ def test_reverts_for_a_contract_called_by_a_leg(evm, executor, token_a, caller, 
     call = Call(thief.address, call_data(thief, "execute", b""))
     with pytest.raises(Reverted, match=r"^not the pool$"):
         executor.call("execute", payload([call]), sender=caller)
+
+
+def test_reverts_for_nobody(executor, token_a, stolen):
+    """No pool may call back before the first swap: not even the zero address, which empty storage would name."""
+    token_a.call("mint", executor.address, 100)
+    with pytest.raises(Reverted, match=r"^not the pool$"):
+        executor.call("uniswapV3SwapCallback", 100, -1, stolen, sender="0x" + "00" * 20)
+
+
+def test_reverts_for_a_pool_whose_swap_is_over(evm, executor, token_a, caller, stolen):
+    """A pool of the payload's own choice that returns two zeros, and then shows that it is a plain account."""
+    pool = "0x" + "70" * 20
+    returns_zeros = bytes.fromhex("60406000f3")
+    evm._evm.insert_account_info(pool, pyrevm.AccountInfo(nonce=1, code=returns_zeros))
+    token_a.call("mint", executor.address, 100)
+    executor.call("execute", payload([SwapV3(pool, token_a.address, 100, 0, True)]), sender=caller)
+    evm._evm.insert_account_info(pool, pyrevm.AccountInfo(nonce=1, code=b""))
+    with pytest.raises(Reverted, match=r"^not the pool$"):
+        executor.call("uniswapV3SwapCallback", 100, -1, stolen, sender=pool)
+    assert token_a.call("balanceOf", executor.address) == 100

@@ -3,9 +3,11 @@
 import pyrevm
 import pytest
 
+from tests.support.basket import Basket
 from tests.support.evm import Reverted, artifact
 from tests.support.world import ALICE, DAY, GUARDIAN, STRANGER, STRATEGIST, WAD, World
 
+REVERTS, BURNS_GAS, SHORT = 4_096, 8_192, 16_384  # WeirdToken's balanceOf
 FIELDS = [item["name"] for item in artifact("VaultLens")["abi"][0]["outputs"][1]["components"]]
 
 
@@ -67,6 +69,17 @@ def test_reports_a_token_that_does_not_answer_and_reads_the_rest(world, lens):
     (state,) = read(lens, world.vault.address)
     assert state["unreadable"] == 0b100
     assert list(state["balances"]) == [*before[:2], 0]
+
+
+@pytest.mark.parametrize("weirdness", [REVERTS, BURNS_GAS, SHORT])
+def test_reports_a_token_that_answers_badly_and_reads_the_rest(world, lens, weirdness):
+    cash, weird = world.deploy("TestToken", "Cash", "CASH", 18), world.deploy("WeirdToken", 18, 0)
+    vault = Basket(world.evm, [cash, weird], [WAD, WAD]).create([70 * WAD, 50 * WAD])
+    assert read(lens, vault.address)[0]["unreadable"] == 0
+    weird.call("set_weird", weirdness)
+    first, second = read(lens, vault.address, world.vault.address)
+    assert (first["unreadable"], first["balances"]) == (0b10, (70 * WAD, 0))
+    assert second["balances"] == tuple(world.balances())
 
 
 def test_reads_the_other_vaults_where_one_is_none(world, lens):

@@ -71,6 +71,14 @@ def test_mints_what_the_assets_allow(zap_in, vault, receiver, is_empty):
     assert is_empty()
 
 
+def test_asks_for_no_share_that_it_cannot_pay(zap_in, vault, cash, stock, executor, depositor):
+    """Behind a unit of a share lie a thousand units of cash: the last ones pay for none."""
+    cash.call("mint", vault.address, 199_900 * WAD)
+    stock.call("mint", executor.address, 50 * WAD)
+    assert zap_in(amount=5_999, payload=encode([Sweep(stock.address)])) == 5
+    assert units_of(cash, depositor.address) == 10 * WAD - 5_000
+
+
 def test_returns_leftovers_to_the_caller(zap_in, cash, stock, depositor, receiver):
     zap_in()
     assert 0 < units_of(cash, depositor.address) < 0.02 * WAD  # the stock was the scarce one
