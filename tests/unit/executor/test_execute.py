@@ -2,7 +2,7 @@ import pytest
 from eth_utils import keccak
 
 from offchain.planner.payload import Call, SwapV2, SwapV3, Sweep, encode
-from tests.support.evm import Reverted
+from tests.support.evm import Reverted, artifact
 from tests.support.venue import V2_FEE_BPS, call_data, is_token0, v2_out
 
 AMOUNT = 10**21
@@ -167,7 +167,6 @@ def test_cannot_be_reentered(executor, refuses):
 
 
 LEGS = {
-    "call": Call("0x" + "11" * 20, b"abc"),
     "v2": SwapV2("0x" + "11" * 20, "0x" + "22" * 20, 1, 1, 30, True),
     "v3": SwapV3("0x" + "11" * 20, "0x" + "22" * 20, 1, 1, True),
     "sweep": Sweep("0x" + "11" * 20),
@@ -179,8 +178,23 @@ def test_reverts_on_a_leg_cut_short(refuses, kind):
     refuses("bad leg", encode([LEGS[kind]])[:-1])
 
 
-def test_reverts_on_an_unknown_kind(refuses):
-    refuses("bad leg", b"\x04" + bytes(80))
+def test_reverts_on_a_call_cut_short(run, refuses, token_a):
+    whole = encode([Call(token_a.address, call_data(token_a, "totalSupply"))])
+    run(whole)
+    refuses("bad leg", whole[:-1])
+    refuses("bad leg", whole[:22])  # within the header
+
+
+def test_calls_without_data(evm, run):
+    answers_anything = evm.deploy(artifact("ScriptedPool"), NOBODY, NOBODY)
+    run(Call(answers_anything.address, b""))
+
+
+@pytest.mark.parametrize("kind", [4, 255])
+def test_reverts_on_an_unknown_kind(run, refuses, token_a, kind):
+    call = encode([Call(token_a.address, call_data(token_a, "totalSupply"))])
+    run(call)
+    refuses("bad leg", bytes([kind]) + call[1:])
 
 
 def test_reverts_on_bytes_after_the_last_leg(refuses, token_a):
