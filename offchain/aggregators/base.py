@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import requests
 from pydantic import SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 from offchain.errors import EvenkeelError
@@ -157,13 +157,15 @@ class Http:
                     method, url, headers=headers, params=params, json=body, timeout=left, allow_redirects=False,
                     stream=True,
                 )  # fmt: skip
-                read = b""
-                for piece in answer.iter_content(1 << 16):
+                read, give_up = b"", time.monotonic() + left
+                while piece := answer.raw.read1(1 << 16, decode_content=True):  # whatever has come
                     read += piece
                     if len(read) > MAX_ANSWER:
                         raise QuoteError(f"its answer is longer than {MAX_ANSWER} bytes")
+                    if time.monotonic() > give_up:
+                        raise QuoteError(f"no answer within {self.timeout:g} s")
                 return answer.status_code, answer.headers.get("Retry-After"), read
-        except requests.Timeout:
+        except (requests.Timeout, TimeoutError, ReadTimeoutError):
             raise QuoteError(f"no answer within {self.timeout:g} s") from None
         except requests.ConnectionError:
             raise _TryAgainError("cannot be reached") from None

@@ -250,6 +250,8 @@ def test_a_better_route_is_carried_out_and_pays_what_it_says(bourse: Bourse) -> 
     assert found.legs  # the rest stays with the own pools
     assert found.choice.startswith("0x: in simulation at least ")
     assert found.method == "joint with 0x"
+    sold = found.calls[0].request.amount_in
+    assert allowances(found.payload) == allowances(found.proof) == [0, sold, 0]
     bourse.rebalance(found)
     assert tuple(bourse.basket.vault.call("balances")) == found.balances_after  # to the wei
     assert gain(problem, own, found) > 5 * WAD
@@ -296,16 +298,31 @@ def test_an_allowance_that_somebody_left_is_no_obstacle(bourse: Bourse) -> None:
     bourse.clean()
 
 
-def test_gas_can_take_the_gain_away(bourse: Bourse) -> None:
-    """By what the node measures of both, whatever the venue says of its gas."""
+def test_gas_can_take_the_gain_away_by_promise(bourse: Bourse) -> None:
+    """A venue that says its call needs next to nothing is not believed."""
+    problem = bourse.problem(OVER)
+    own = plan(problem)
+    best = quoted(bourse, problem, own, by_router(bourse))
+    dear = replace(problem, gas_price=gain(problem, own, best) // 40_000)  # a call costs some 100,000 more
+    quotes = [replace(quote, gas=1) for quote in best.quotes]
+    assert with_quotes(replace(problem, gas_price=1), own, quotes) is not None
+    assert with_quotes(dear, own, quotes) is None
+
+
+def test_gas_can_take_the_gain_away_as_measured(bourse: Bourse) -> None:
     problem = bourse.problem(OVER)
     own = plan(problem)
     best = quoted(bourse, problem, own, by_router(bourse))
     better = gain(problem, own, best)
-    dear = replace(problem, gas_price=better // 40_000)  # a call costs some 100,000 more than it saves
-    quotes = [replace(quote, gas=1) for quote in best.quotes]
-    assert improve(replace(problem, gas_price=1), own, quotes, bourse.simulate(own), 2).calls
-    assert not improve(dear, own, quotes, bourse.simulate(own), 2).calls
+    problem = replace(problem, gas_price=better // 10**6)
+
+    def using(more: int) -> Callable[[bytes], tuple[str, int]]:
+        return lambda payload: ("", 300_000 if payload == own.payload else 300_000 + more)
+
+    assert improve(problem, own, best.quotes, using(0), 2).calls
+    found = improve(problem, own, best.quotes, using(2 * 10**6), 2)
+    assert not found.calls
+    assert "its gas of 2300000 takes the gain away" in found.choice
 
 
 # ---------------------------------------------------------------- worse, lying and hostile ones are not
@@ -394,6 +411,13 @@ def test_theft_reverts_even_where_nobody_simulates(bourse: Bourse) -> None:
     with pytest.raises(Reverted, match=r"^(loss above slippage|drift fell too little)$"):
         bourse.rebalance(stolen, encode(bare))
     assert bourse.held(bourse.basket.vault.address) == before
+
+
+def allowances(payload: bytes) -> list[int]:
+    """What the executor approves, in order."""
+    approve = bytes.fromhex("095ea7b3")  # approve(address,uint256)
+    data = [leg.data for leg in decode(payload) if isinstance(leg, Call) and leg.data.startswith(approve)]
+    return [int.from_bytes(words[-32:]) for words in data]
 
 
 def is_minimum(leg: Any) -> bool:

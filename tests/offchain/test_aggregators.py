@@ -287,10 +287,22 @@ def test_a_slow_venue_is_a_reason() -> None:
     assert len(server.asked) == 1
 
 
+def test_a_venue_that_drips_is_a_reason() -> None:
+    """A byte now and then keeps every read of the connection inside its limit."""
+    quote, server = quoted("0x", lambda _: Answer(b" " * 1_000, drip=0.1), timeout=0.5)
+    assert quote.reason == "no answer within 0.5 s"
+    assert len(server.asked) == 1
+
+
+def test_an_answer_that_breaks_off_is_a_reason() -> None:
+    quote, _ = quoted("0x", lambda _: Answer(b"{}", headers={"Content-Encoding": "gzip"}))
+    assert quote.reason == "the request failed (DecodeError)"
+
+
 def test_nobody_waits_for_a_venue_that_drips() -> None:
     """A byte now and then keeps a connection alive; the others' quotes come all the same, and soon."""
     with serving(lambda _: Answer(b" " * 1_000, drip=0.1)) as dripping, serving(good("1inch")) as quick:
-        asked = [client("0x", dripping, timeout=PATIENCE), client("1inch", quick)]
+        asked = [client("0x", dripping, timeout=60), client("1inch", quick)]
         wanted = [REQUEST, replace(REQUEST, amount_in=7)]
         quotes = ask(asked, wanted, PATIENCE)
     assert [(q.venue, q.request.amount_in, q.executable) for q in quotes] == [
