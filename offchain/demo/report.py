@@ -18,6 +18,7 @@ from offchain import policy
 from offchain.audit import Report
 from offchain.demo.market import Day
 from offchain.demo.world import TOKENS
+from offchain.keeper.costs import Entry
 from offchain.keeper.loop import Keeper
 from offchain.policy import WAD, VaultState
 
@@ -100,6 +101,7 @@ class VaultRun:
     first: VaultState  # on the first day, all deposits in
     rebalances: list[Rebalance] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    costs: list[Entry] = field(default_factory=list)  # of the keeper's ledger
     audit: Report | None = None
 
     def at(self, day: Day, time: int) -> VaultState:
@@ -252,6 +254,7 @@ def vault_json(run: VaultRun) -> dict[str, Any]:
         "assets": [asdict(asset) for asset in run.state.assets],
         "rules": asdict(run.state.rules),
         "rebalances": [asdict(row) for row in run.rebalances],
+        "costs": [asdict(entry) for entry in run.costs],
         "series": [asdict(point) for point in run.points],
         "audit": None if run.audit is None else asdict(run.audit) | {"ok": run.audit.ok},
     }

@@ -77,6 +77,8 @@ def run_demo(days: int = TRADING_DAYS, out: Path = OUT, keep_chain: bool = False
                 f"Alice {alice.address} brought the tokens in kind, Bob {bob.address} only {CASH.symbol}, zapped"
             )
             attempts = _replay(console, world, runs, market, thief=chain.accounts[7])
+            for run in runs:
+                run.costs = [entry for _, entry in journal.costs(run.contract.address)]
         exits = _leave(world, runs, market[-1], deposits)
         for run in runs:
             run.audit = verify_vault(chain.web3, run.contract.address)
@@ -90,7 +92,7 @@ def run_demo(days: int = TRADING_DAYS, out: Path = OUT, keep_chain: bool = False
         )
         console.print(f"done in {time.monotonic() - started:.0f} s")
         if keep_chain:
-            _wait_for_interrupt(console, world, runs)
+            _wait_for_interrupt(console, world, runs, out)
     return result
 
 
@@ -334,6 +336,11 @@ def _check(runs: list[VaultRun], attempts: list[Attempt], exits: list[Exit]) -> 
     for run in runs:
         if run.audit is None or not run.audit.ok:
             raise DemoError(f"{run.name}: the audit head does not follow from the events")
+        lost = [row.nav_before - row.nav_after for row in run.rebalances]
+        if lost != [entry.fee + entry.impact for entry in run.costs]:
+            raise DemoError(f"{run.name}: the cost ledger is not what the events say")
+        if any(entry.why or entry.fee != entry.predicted_fee for entry in run.costs):
+            raise DemoError(f"{run.name}: nobody trades between plan and rebalance here, yet costs differ")
     for row in exits:
         run = next(run for run in runs if run.name == row.vault)
         fair = run.points[-1].nav * row.shares // run.state.supply
@@ -345,10 +352,11 @@ def _check(runs: list[VaultRun], attempts: list[Attempt], exits: list[Exit]) -> 
         raise DemoError("no dishonest keeper tried anything")
 
 
-def _wait_for_interrupt(console: Console, world: World, runs: list[VaultRun]) -> None:
+def _wait_for_interrupt(console: Console, world: World, runs: list[VaultRun], out: Path) -> None:
     console.print(f"\n[bold]the chain stays up at {world.chain.url}[/] until Ctrl-C; for example:")
     console.print(f"  evenkeel status {runs[0].contract.address} --rpc-url {world.chain.url}")
     console.print(f"  evenkeel audit verify {runs[0].contract.address} --rpc-url {world.chain.url}")
+    console.print(f"  evenkeel costs {runs[1].contract.address} --journal {out / 'keeper.sqlite'}")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

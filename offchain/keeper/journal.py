@@ -206,7 +206,7 @@ class Journal:
 
     def dropped(self, run_id: int) -> None:
         """The block that the transaction was in is no longer part of the chain: it is to be settled again."""
-        self._update(run_id, status=Status.SENT)
+        self._update(run_id, status=Status.SENT, reason="settled again: its block was replaced")
 
     def dry(self, run_id: int, reason: str) -> None:
         """The run ended after the simulation because nothing is to be sent."""
