@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 from eth_account import Account
+from eth_utils.crypto import keccak
 from typer.testing import CliRunner
 from web3 import Web3
 from web3.contract import Contract
 
 from offchain import policy
+from offchain.audit import verify_vault
 from offchain.chain.contracts import ZERO
 from offchain.chain.vault import read_vault
 from offchain.cli import app
@@ -23,6 +25,8 @@ from offchain.demo.localchain import local_chain
 from offchain.demo.market import Day, history
 from offchain.demo.uniswap import _artifact
 from offchain.demo.world import World, build_world
+from offchain.keeper.journal import Journal, Status
+from offchain.keeper.loop import once
 from offchain.keeper.market import Sources, observe
 from offchain.planner import Plan, plan
 from offchain.policy import DAY, WAD, Mode
@@ -278,6 +282,35 @@ def test_dear_gas_saves_swaps_and_is_capped(world: World, vault: Contract, comma
     capped = report_of(command("plan", vault.address, "--json", **environment))
     assert capped["gas"]["price_wei"] == "500000000"
     assert "above max_fee_gwei 0.5" in capped["notes"][0]
+
+
+def test_the_keeper_sends_what_the_command_showed(world: World, vault: Contract, command: Command) -> None:
+    """With gas from the oracle; the committed record says what it cost, why, and how good it is."""
+    later(world, 3_600, JUMP)
+    weth = world.uniswap.weth.address
+    report = report_of(command("plan", vault.address, "--json", EVENKEEL_NATIVE_TOKEN=weth))
+    journal = Journal(":memory:")
+    outcome = once(
+        world.chain.web3,
+        vault.address,
+        world.keeper,
+        executor=world.executor.address,
+        pools=world.pool_source,
+        journal=journal,
+        native_token=weth,
+    )
+    assert outcome.status == Status.CONFIRMED, outcome.reason
+    text = journal.runs()[0].record or ""
+    record = json.loads(text)
+    assert record["plan"]["payload"] == report["payload"]
+    assert record["inputs"]["gas_price"] == report["gas"]["price_usd_wad"] != "0"
+    assert record["gas"]["native_price"] == str(ETHER * WAD) and record["gas"]["source"] == "oracle"
+    assert record["plan"]["costs"]["gas"] == report["costs_usd_wad"]["gas"]
+    assert record["plan"]["certificate"]["gap"] == report["certificate_usd_wad"]["gap"]
+    assert len(record["plan"]["explanations"]) == len(report["assets"])
+    (event,) = vault.events.Rebalanced().get_logs(from_block=0)
+    assert event["args"]["decision"] == keccak(text=text)
+    assert verify_vault(world.chain.web3, vault.address).ok
 
 
 # ---------------------------------------------------------------- the dry run
