@@ -72,6 +72,10 @@ format: install ## format and fix what can be fixed
 gas: install ## measure gas beside the peers and compare with the snapshot (UPDATE=1 replaces it)
 	$(BIN)/python tests/benchmarks/gas.py $(if $(UPDATE),--update,--check)
 
+.PHONY: bench-planner
+bench-planner: install ## time the planner and the router beside their peers (QUICK=1: a smoke run)
+	$(BIN)/python -m tests.benchmarks.planner $(if $(QUICK),--quick)
+
 mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", ONLY="access lock")
 	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(ONLY),--only $(ONLY))
 

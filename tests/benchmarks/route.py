@@ -1,54 +1,48 @@
-"""Splitting one order over k constant-product pools, beside its peers, and a mixed two-hop market.
+"""Splitting one order over k constant-product pools (the anchors' problem c), and a mixed two-hop market.
 
-    python tests/benchmarks/route.py            the table, reports/benchmarks/route.json and route.png
-
-Problem c of the anchors: an order of 2 % of the depth of k V2 pools, continuous amounts, all methods given the same
-arrays of reserves in one run, interleaved; microseconds a split, the median over markets and rounds. `loss` is against
-the best that any method found, recomputed from the split itself after scaling it to the input. `kernel` is what the
-router runs (`_segments.clear`) from reserves to split, `route()` the whole: snapshots in, exact integer legs and the
-certificate out. The mixed market has V2 and V3 pools and two hops: its loss is against the certified upper bound, or,
-for cvxpy, against the router's own route; V3 pools are rows of segments there.
+An order of 2 % of the depth of k V2 pools, continuous amounts, all methods given the same arrays of reserves, taking
+turns; microseconds a split, the median over markets and rounds. `loss` is against the best that any method found,
+recomputed from the split itself after scaling it to the input. `split` is what the router runs (`_segments.clear`) from
+reserves to split; `whole route()` is snapshots in, exact integer legs and the certificate out. The mixed market has V2
+and V3 pools and two hops; V3 pools are rows of segments for cvxpy.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
 import math
 import random
-import statistics
-import sys
-import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cvxpy as cp
-import matplotlib as mpl
 import numpy as np
 from numba import njit
-from rich.console import Console
-from rich.table import Table
 from scipy.optimize import brentq, minimize
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from offchain.planner import _segments as segments
+from offchain.planner.pools import V2Pool
+from offchain.planner.route import Order, _Market, _network, route
+from tests.benchmarks.common import Curves, Row, row, taking_turns
+from tests.offchain.test_planner_route import DECIMALS, A, B, C, units, v2, v3
 
-from offchain.planner import _segments as segments  # noqa: E402
-from offchain.planner.pools import V2Pool  # noqa: E402
-from offchain.planner.route import Order, _Market, _network, route  # noqa: E402
-from tests.offchain.test_planner_route import DECIMALS, A, B, C, units, v2, v3  # noqa: E402
-
-REPORTS = ROOT / "reports" / "benchmarks"
 KEEP = 0.997
 SIZES = (2, 5, 10, 20, 50, 100)
-REPORTED = (2, 10, 100)
-MARKETS = 5
+QUICK_SIZES = (2, 10, 100)
 GOAL = 2.0  # times the closed form in numba
+LOSS = 1e-9  # bps: rounding of floats
 Split = Callable[[Any, Any, float], Any]
+NOTED = {  # µs at k = 2, 10, 100; the anchors' figures
+    "closed form, numba": (2.8, 3.2, 6.3),
+    "closed form, numpy": (46, 54, 46),
+    "root finding": (104, 102, 101),
+    "dual L-BFGS-B": (864, 945, 864),
+    "scipy SLSQP": (1_427, 3_127, 37_724),
+    "cvxpy + Clarabel": (12_715, 13_212, 11_978),
+    "greedy 1 % slices": (1_295, 1_027, 769),
+}
 
 
 # ---------------------------------------------------------------- methods: reserves in, amounts out
@@ -151,16 +145,41 @@ def greedy(x: Any, y: Any, amount: float) -> Any:
     return split
 
 
+def dual(x: Any, y: Any, amount: float) -> Any:
+    """CFMMRouter's method (Diamandis et al. 2023): L-BFGS-B on the price, each pool's arbitrage in closed form."""
+    unit = float(np.median(y / x))
+
+    def arbitrage(price: float) -> Any:
+        return np.maximum(np.sqrt(KEEP * x * y / price) - x, 0.0) / KEEP
+
+    def value(price: Any) -> tuple[float, Any]:
+        split = arbitrage(price[0] * unit)
+        short = amount - float(split.sum())
+        return (paid(x, y, split) + price[0] * unit * short) / (unit * amount), np.array([short / amount])
+
+    options = {"ftol": 1e-16, "gtol": 1e-12}
+    found = minimize(value, [1.0], jac=True, bounds=[(1e-9, None)], method="L-BFGS-B", options=options)
+    return arbitrage(found.x[0] * unit)
+
+
 METHODS: dict[str, Split] = {
-    "router's kernel": kernel,
+    "ours, split": kernel,
     "closed form, numba": closed_numba,
     "closed form, numpy": closed_numpy,
     "root finding": root_finding,
+    "dual L-BFGS-B": dual,
     "scipy SLSQP": slsqp,
     "cvxpy + Clarabel": with_cvxpy,
     "greedy 1 % slices": greedy,
 }
-REPEATS = {"router's kernel": 300, "closed form, numba": 300, "closed form, numpy": 50, "root finding": 20}
+WHOLE = "ours, whole route()"
+REPEATS = {
+    "ours, split": 300,
+    "closed form, numba": 300,
+    "closed form, numpy": 50,
+    "root finding": 20,
+    WHOLE: 3,
+}
 
 
 def out(x: Any, y: Any, split: Any) -> Any:
@@ -181,14 +200,6 @@ def market(k: int, seed: int) -> tuple[Any, Any, float]:
     return x, 2 * x * np.exp(rng.normal(0, 0.01, k)), 0.02 * float(x.sum())
 
 
-def timed(call: Callable[[], Any], repeats: int) -> float:
-    """Microseconds a call."""
-    started = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - started) / repeats * 1e6
-
-
 def integer_order(x: Any, y: Any, amount: float) -> Order:
     pools = [
         V2Pool(f"0x{i + 1:040x}", A, B, 30, int(x[i] * 10 ** DECIMALS[A]), int(y[i] * 10 ** DECIMALS[B]))
@@ -197,35 +208,44 @@ def integer_order(x: Any, y: Any, amount: float) -> Order:
     return Order(A, B, int(amount * 10 ** DECIMALS[A]), tuple(pools))
 
 
-def measure(rounds: int) -> tuple[dict[tuple[str, int], list[float]], dict[tuple[str, int], float]]:
-    """Microseconds and the worst loss, bps, by method and k."""
-    spent: dict[tuple[str, int], list[float]] = {}
-    loss: dict[tuple[str, int], float] = {}
-    for k in SIZES:
-        for seed in range(MARKETS):
-            x, y, amount = market(k, seed)
-            order = integer_order(x, y, amount)
-            values = {}
-            for name, method in METHODS.items():
-                split = method(x, y, amount)
-                values[name] = paid(x, y, split * (amount / split.sum()))
-            best = max(values.values())
-            for name, value in values.items():
-                loss[name, k] = max(loss.get((name, k), 0.0), (best - value) / best * 1e4)
-            found = route(order)
-            loss["route(), all of it", k] = max(
-                loss.get(("route(), all of it", k), 0.0), found.certificate.relative_gap * 1e4
-            )
-            for _ in range(rounds):
-                for name, method in METHODS.items():
-                    call = partial(method, x, y, amount)
-                    spent.setdefault((name, k), []).append(timed(call, REPEATS.get(name, 1)))
-                spent.setdefault(("route(), all of it", k), []).append(timed(partial(route, order), 3))
-    return spent, loss
+def measure(k: int, markets: int, rounds: int, tick: Callable[[], None]) -> dict[str, tuple[float, float]]:
+    """Median microseconds and the worst loss, bps, by method."""
+    spent, loss = defaultdict(list), defaultdict(float)
+    for seed in range(markets):
+        x, y, amount = market(k, seed)
+        order = integer_order(x, y, amount)
+        splits = {name: method(x, y, amount) for name, method in METHODS.items()}
+        values = {name: paid(x, y, split * (amount / split.sum())) for name, split in splits.items()}
+        best = max(values.values())
+        for name, value in values.items():
+            loss[name] = max(loss[name], (best - value) / best * 1e4)
+        loss[WHOLE] = max(loss[WHOLE], route(order).certificate.relative_gap * 1e4)
+        calls: dict[str, Callable[[], Any]] = {n: partial(m, x, y, amount) for n, m in METHODS.items()}
+        for name, times in taking_turns(calls | {WHOLE: partial(route, order)}, rounds, REPEATS).items():
+            spent[name] += times
+        tick()
+    return {name: (float(np.median(times)) * 1e6, loss[name]) for name, times in spent.items()}
 
 
-def mixed(rounds: int) -> list[dict[str, Any]]:
-    """Direct and through a third token, 6 V2 and 6 V3 pools, with and without gas; cvxpy has the same segments."""
+def rows_of(k: int, found: dict[str, tuple[float, float]]) -> list[Row]:
+    """Ours beside everybody, with the goals."""
+    ours, lost = found["ours, split"]
+    rows = []
+    for name in list(METHODS)[1:]:
+        goal = GOAL if name == "closed form, numba" else None
+        noted = dict(zip((2, 10, 100), NOTED[name], strict=True)).get(k)
+        rows.append(
+            row("split", k, ours, found[name][0], name, goal, "µs", noted=noted, loss_bps=found[name][1])
+        )
+    rows.append(row("loss of the split", k, lost, LOSS, "rounding", 1.0, "bps", "answer"))
+    whole, gap = found[WHOLE]
+    rows.append(row("whole route()", k, whole, found["cvxpy + Clarabel"][0], "cvxpy + Clarabel", None, "µs"))
+    rows.append(row("certified gap of route()", k, gap, LOSS, "rounding", 1.0, "bps", "answer"))
+    return rows
+
+
+def mixed(rounds: int) -> list[Row]:
+    """Direct and through a third token, 6 V2 and 6 V3 pools; cvxpy has the same segments."""
     rng = random.Random(11)
     pools = []
     for i, pair in enumerate([(A, B), (A, C), (C, B)] * 2):
@@ -234,33 +254,18 @@ def mixed(rounds: int) -> list[dict[str, Any]]:
     order = Order(A, B, units(A, 300_000), tuple(pools))
     skipped = {address for address, _ in route(order).skipped}  # whose ranges are all on the other side
     order = replace(order, pools=tuple(pool for pool in pools if pool.address not in skipped))
-    solve, value = cvxpy_network(order)
-    found = route(order)
-    ours, theirs = [], []
-    for _ in range(rounds):
-        ours.append(timed(lambda: route(order), 5))
-        theirs.append(timed(solve, 1))
-    gas = route(Order(A, B, order.amount_in, order.pools, gas_price=2 * 10**28))
-    print(
-        f"mixed market, {len(order.pools)} pools, {len(found.legs)} legs: gap {found.certificate.relative_gap:.1e} of"
-        f" the bound; cvxpy's own optimum is {(value() / found.amount_out - 1) * 1e4:+.2e} bps; with gas"
-        f" {len(gas.legs)} legs, gap {gas.certificate.gap / max(gas.gas_cost, 1):.3f} of the gas"
-    )
+    solve, found, size = cvxpy_network(order), route(order), f"{len(order.pools)} pools"
+    spent = taking_turns({"ours": partial(route, order), "cvxpy": solve}, rounds, {"ours": 20})
+    ours, theirs = (float(np.median(spent[name])) * 1e6 for name in ("ours", "cvxpy"))
     return [
-        row(
-            "mixed V2/V3, two hops",
-            len(order.pools),
-            statistics.median(ours),
-            statistics.median(theirs),
-            "cvxpy + Clarabel",
-            0.05,
-        )
-        | {"loss_bps": found.certificate.relative_gap * 1e4}
-    ]
+        row("V2 and V3, two hops", size, ours, theirs, "cvxpy + Clarabel", None, "µs"),
+        row("certified gap", size, found.certificate.relative_gap * 1e4, 1e-3, "allowed", 1.0, "bps", "answer",
+            cvxpy_claims_bps=(solve() / found.amount_out - 1) * 1e4),
+    ]  # fmt: skip
 
 
-def cvxpy_network(order: Order) -> tuple[Callable[[], Any], Callable[[], float]]:
-    """The same problem for a convex solver: every segment's inputs and outputs, scaled to themselves."""
+def cvxpy_network(order: Order) -> Callable[[], float]:
+    """The same problem for a convex solver, which returns what it thinks is paid: every segment scaled to itself."""
     net = _network(order, _Market.of(order))
     edge = net.edge[net.pool]
     reach = float(order.amount_in) * 1e6
@@ -285,88 +290,20 @@ def cvxpy_network(order: Order) -> tuple[Callable[[], Any], Callable[[], float]]
         problem.solve(solver=cp.CLARABEL)
         return float(problem.value) * 10.0 ** DECIMALS[B]
 
-    return solve, solve
+    return solve
 
 
-def row(
-    name: str, size: int, ours: float, anchor: float, anchor_name: str, goal: float | None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "size": size,
-        "ours": round(ours, 3),
-        "anchor": round(anchor, 3),
-        "anchor_name": anchor_name,
-        "ratio": round(ours / anchor, 4),
-        "goal": goal,
-    }
+def run(quick: bool, tick: Callable[[], None]) -> tuple[list[Row], Curves, str]:
+    """The rows and the growth with k, µs."""
+    rows, curves, rounds = [], defaultdict(dict), 2 if quick else 7
+    for k in QUICK_SIZES if quick else SIZES:
+        found = measure(k, 1 if quick else 5, rounds, tick)
+        rows += rows_of(k, found)
+        for name, (micros, _) in found.items():
+            curves[name][k] = micros
+    return rows + mixed(rounds), curves, ""
 
 
-def show(found: list[dict[str, Any]]) -> None:
-    table = Table("what", "k", "ours, µs", "beside", "its µs", "ratio", "goal", "loss, bps", title="Routing")
-    for line in found:
-        met = line["goal"] is None or line["ratio"] <= line["goal"]
-        table.add_row(
-            line["name"],
-            str(line["size"]),
-            f"{line['ours']:,.2f}",
-            line["anchor_name"],
-            f"{line['anchor']:,.2f}",
-            f"[{'green' if met else 'red'}]{line['ratio']:.3g}",
-            "" if line["goal"] is None else f"{line['goal']:g}",
-            f"{line['loss_bps']:.2g} / {line.get('anchor_loss_bps', 0):.2g}",
-        )
-    Console(width=130).print(table)
-
-
-def plot(spent: dict[tuple[str, int], list[float]]) -> None:
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 5))
-    for name in [*METHODS, "route(), all of it"]:
-        medians = [statistics.median(spent[name, k]) for k in SIZES]
-        axes.loglog(SIZES, medians, marker="o", label=name, linewidth=2.5 if name.startswith("rout") else 1)
-    axes.set(
-        xlabel="pools", ylabel="µs a split", title="Splitting an order of 2 % of the depth over k V2 pools"
-    )
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(REPORTS / "route.png", dpi=130)
-
-
-def main() -> None:
-    """Measure, show, keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    gc.disable()
-    spent, loss = measure(rounds)
-    middle = {key: statistics.median(times) for key, times in spent.items()}
-    found = []
-    for k in REPORTED:
-        for name in list(METHODS)[1:]:
-            goal = GOAL if name == "closed form, numba" else None
-            line = row("split, router's kernel", k, middle["router's kernel", k], middle[name, k], name, goal)
-            found.append(line | {"loss_bps": loss["router's kernel", k], "anchor_loss_bps": loss[name, k]})
-        line = row(
-            "route(), all of it",
-            k,
-            middle["route(), all of it", k],
-            middle["cvxpy + Clarabel", k],
-            "cvxpy + Clarabel",
-            None,
-        )
-        found.append(
-            line | {"loss_bps": loss["route(), all of it", k], "anchor_loss_bps": loss["cvxpy + Clarabel", k]}
-        )
-    found += mixed(rounds)
-    show(found)
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    (REPORTS / "route.json").write_text(json.dumps(found, indent=1) + "\n")
-    plot(spent)
-
-
-if __name__ == "__main__":
-    main()
+def ticks(quick: bool) -> int:
+    """How often `run` calls `tick`."""
+    return len(QUICK_SIZES) if quick else 5 * len(SIZES)

@@ -1,51 +1,47 @@
 """The tracking optimum (the anchors' problem b) beside direct calls of the QP solvers, cold and warm.
 
-    python tests/benchmarks/tracking.py           prints the table, writes reports/benchmarks/tracking.{json,png}
-
 Cold: from the arrays of the problem to weights; for ours with the check of the covariance and the certificate, for a
-peer with building its matrices and setting it up. Warm: the same covariance, weights held moved by 2 % noise, as the
-keeper sees it; the goal compares that with the fastest peer's *cold* solve, and OSQP updated and warm started is shown
-beside it. All take turns on the same instances in one run; medians; half of the instances have a binding cap. `worst
-gap`: the largest excess over the best objective that anyone found, as a fraction of it (for ours also the largest
-certified gap / objective). A peer is *correct* on a size if that is at most 1e-4 and no constraint is missed by more
-than 1e-6; ratios are taken against the fastest correct one. One BLAS thread for everybody.
+peer with building its matrices and setting it up. Warm: the same covariance, weights held moved by 2 % noise again and
+again, as the keeper sees it when prices move; beside the fastest peer's cold solve, and beside OSQP updated and warm
+started. All take turns on the same instances; medians; half of the instances have a binding cap. A peer is *correct* on
+a size if its objective is at most 1e-4 above the best that anyone found, as a fraction of it, and no constraint is
+missed by more than 1e-6; goals are set against the fastest correct one that is called directly.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
-
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported
+from typing import Any, NamedTuple
 
 import clarabel
+import cvxpy as cp
 import daqp
 import highspy
-import matplotlib as mpl
 import numpy as np
 import osqp
 import piqp
 import scipy.sparse as sp
-from rich.console import Console
-from rich.table import Table
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from offchain.planner.tracking import Tracked, Tracking, TrackingSolver, solve
+from tests.benchmarks.common import Curves, Row, row, taking_turns
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from offchain.planner.tracking import Tracking, TrackingSolver, solve  # noqa: E402
-
-REPORT = ROOT / "reports" / "benchmarks" / "tracking.json"
-PICTURE = REPORT.with_suffix(".png")
-SIZES = {10: 40, 50: 20, 200: 8, 500: 4}  # n -> instances
+SIZES = {10: 30, 50: 16, 200: 8, 500: 4}  # n -> instances
+QUICK = {10: 4, 50: 2, 200: 2, 500: 1}
+IN_A_ROW = {10: 20, 50: 5, 200: 2, 500: 2}  # calls of a cheap solver at a turn, and moves of the prices
+GAP, DEFECT = 1e-7, 1e-12  # what ours may miss
 Vector = np.ndarray
+NOTED = {  # ms at each n; the anchors' figures
+    "DAQP": (0.13, 7.7, 488, 1882),
+    "PIQP": (2.9, 3.8, 20, 318),
+    "Clarabel": (2.2, 5.3, 57, 273),
+    "OSQP polished": (2.8, 5.3, 28, 189),
+    "HiGHS": (3.1, 6.3, 47, 325),
+    "cvxpy + Clarabel": (16.5, 20.6, 108, 502),
+    "cvxpy + OSQP": (18.5, 21.2, 125, 1176),
+    "OSQP warm": (0.19, 0.36, 4.7, 66),
+}
 
 
 def instance(n: int, seed: int) -> Tracking:
@@ -198,214 +194,160 @@ def by_highs(p: Tracking) -> Vector:
     return p.weights + np.array(solver.getSolution().col_value)[:n]
 
 
-COLD: dict[str, Callable[[Tracking], Vector]] = {
+def by_cvxpy(p: Tracking, solver: str) -> Vector:
+    w = cp.Variable(len(p.target), nonneg=True)
+    risk = p.aversion / 2 * cp.quad_form(w - p.target, cp.psd_wrap(p.covariance))
+    trades = w - p.weights
+    problem = cp.Problem(
+        cp.Minimize(risk + p.cost @ cp.abs(trades)), [cp.sum(w) == 1, cp.norm1(trades) <= p.turnover]
+    )
+    problem.solve(solver=solver)
+    return np.asarray(w.value)
+
+
+DIRECT: dict[str, Callable[[Tracking], Vector]] = {
     "DAQP": by_daqp,
     "PIQP": by_piqp,
     "Clarabel": by_clarabel,
     "OSQP polished": by_osqp,
     "HiGHS": by_highs,
 }
+COLD = DIRECT | {
+    "cvxpy + Clarabel": lambda p: by_cvxpy(p, cp.CLARABEL),
+    "cvxpy + OSQP": lambda p: by_cvxpy(p, cp.OSQP),
+}
+PEERS = (*COLD, "OSQP warm")
 
 
 # ---------------------------------------------------------------- measuring
 
 
+class Measured(NamedTuple):
+    """One solver on one size."""
+
+    ms: float  # median
+    gap: float  # worst excess over the best objective found, or certified gap, as a fraction of the objective
+    defect: float  # worst miss of a constraint
+
+    @property
+    def correct(self) -> bool:
+        return self.gap <= 1e-4 and self.defect <= 1e-6
+
+
 def objective(p: Tracking, w: Vector) -> float:
     assert p.covariance is not None
-    return float(
-        p.aversion / 2 * (w - p.target) @ p.covariance @ (w - p.target) + p.cost @ np.abs(w - p.weights)
-    )
+    miss = w - p.target
+    return float(p.aversion / 2 * miss @ p.covariance @ miss + p.cost @ np.abs(w - p.weights))
 
 
 def defect(p: Tracking, w: Vector) -> float:
     return float(max(abs(w.sum() - 1), -w.min(), np.abs(w - p.weights).sum() - p.turnover, 0.0))
 
 
-def timed(call: Callable[[], Vector], repeats: int) -> tuple[Vector, float]:
-    """The answer and the median of the times, seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        answer = call()
-        times.append(time.perf_counter() - start)
-    return answer, float(np.median(times))
+Answers = dict[str, list[tuple[Tracking, Any]]]
 
 
-def measure(n: int, instances: int) -> dict[str, dict[str, float]]:
-    """name -> median milliseconds, worst gap, worst defect; ours also the worst certificate."""
-    times, gaps, defects = defaultdict(list), defaultdict(list), defaultdict(list)
-    repeats = {10: 9, 50: 5}.get(n, 1)
-    proofs, untraded, benefit = [], [], []
-    solve(instance(n, 0))  # compiled code is loaded
+def cold(p: Tracking, calls: int) -> tuple[dict[str, list[float]], Answers]:
+    """Seconds and answers by name."""
+    answers: Answers = {}
+
+    def kept(name: str, call: Callable[[Tracking], Any]) -> Callable[[], None]:
+        return lambda: answers.__setitem__(name, [(p, call(p))])
+
+    tasks = {name: kept(name, peer) for name, peer in (COLD | {"ours, cold": solve}).items()}
+    return taking_turns(tasks, 1 if calls <= 2 else 3, dict.fromkeys([*DIRECT, "ours, cold"], calls)), answers
+
+
+def warm(p: Tracking, seed: int, moves: int) -> tuple[dict[str, list[float]], Answers]:
+    """The same after each of some moves of the prices, one after the other, from where the move before it ended."""
+    answers: Answers = {}
+    solver, ours = osqp_setup(p), TrackingSolver(p.covariance)
+    solver.solve()
+    ours.solve(p)
+    after = [moved(p, 1000 * seed + move) for move in range(moves)]
+    tasks = {
+        "OSQP warm": lambda: answers.__setitem__("OSQP warm", [(q, osqp_again(solver, q)) for q in after]),
+        "ours, warm": lambda: answers.__setitem__("ours, warm", [(q, ours.solve(q)) for q in after]),
+    }
+    spent = taking_turns(tasks, 1)
+    return {name: [times[0] / moves] for name, times in spent.items()}, answers
+
+
+def osqp_again(solver: osqp.OSQP, q: Tracking) -> Vector:
+    assert q.covariance is not None
+    n = len(q.target)
+    net, idle = 1 - q.weights.sum(), np.full(2 * n, -np.inf)
+    solver.update(
+        q=np.r_[q.aversion * (q.covariance @ (q.weights - q.target)), q.cost],
+        l=np.r_[net, -np.inf, -q.weights, idle],
+        u=np.r_[net, q.turnover, 1 - q.weights, np.zeros(2 * n)],
+    )
+    return q.weights + solver.solve().x[:n]
+
+
+def measure(n: int, instances: int, tick: Callable[[], None]) -> dict[str, Measured]:
+    """All solvers on one size."""
+    spent, gaps, defects = defaultdict(list), defaultdict(list), defaultdict(list)
     for seed in range(instances):
         p = instance(n, seed)
-        q = moved(p, seed)
-        answers: dict[str, tuple[Tracking, Vector]] = {}
-        for name, peer in COLD.items():
-            w, t = timed(lambda peer=peer, p=p: peer(p), repeats)
-            times[name].append(t)
-            answers[name] = (p, w)
-        solver = osqp_setup(p)
-        solver.solve()
-
-        def osqp_again(solver: osqp.OSQP = solver, q: Tracking = q) -> Vector:
-            net = 1 - q.weights.sum()
-            idle = np.full(2 * n, -np.inf)
-            assert q.covariance is not None
-            pull = q.aversion * (q.covariance @ (q.weights - q.target))
-            solver.update(
-                q=np.r_[pull, q.cost],
-                l=np.r_[net, -np.inf, -q.weights, idle],
-                u=np.r_[net, q.turnover, 1 - q.weights, np.zeros(2 * n)],
-            )
-            return q.weights + solver.solve().x[:n]
-
-        w, t = timed(osqp_again, 1)  # a second call would start at its own answer
-        times["OSQP warm"].append(t)
-        answers["OSQP warm"] = (q, w)
-
-        found, t = timed(lambda p=p: solve(p), repeats)
-        times["ours, cold"].append(t)
-        answers["ours, cold"] = (p, found.weights)
-        warm_times = []
-        for _ in range(repeats):
-            ours = TrackingSolver(p.covariance)
-            ours.solve(p)
-            again, t = timed(lambda q=q, ours=ours: ours.solve(q), 1)
-            warm_times.append(t)
-        times["ours, warm"].append(float(np.median(warm_times)))
-        answers["ours, warm"] = (q, again.weights)
-        proofs += [found.gap / found.objective, again.gap / again.objective]
-        untraded.append(found.untraded.mean())
-        if seed % 2:
-            benefit.append(1 - found.objective / objective(p, p.target))
-        for group in (p, q):
-            best = min(objective(x, w) for x, w in answers.values() if x is group and defect(x, w) < 1e-9)
-            for name, (x, w) in answers.items():
-                if x is group:
-                    gaps[name].append(objective(x, w) / best - 1)
-                    defects[name].append(defect(x, w))
-    rows = {
-        name: {
-            "ms": 1e3 * float(np.median(times[name])),
-            "gap": float(np.max(gaps[name])),
-            "defect": float(np.max(defects[name])),
-        }
-        for name in times
+        for times, answers in (cold(p, IN_A_ROW[n]), warm(p, seed, IN_A_ROW[n])):
+            for name, seconds in times.items():
+                spent[name].append(float(np.median(seconds)) * 1e3)
+            for same in zip(*answers.values(), strict=True):
+                judge(dict(zip(answers, same, strict=True)), gaps, defects)
+        tick()
+    return {
+        name: Measured(float(np.median(spent[name])), max(gaps[name]), max(defects[name])) for name in spent
     }
-    rows["ours, cold"] |= {
-        "certified": float(np.max(proofs)),
-        "untraded": float(np.mean(untraded)),
-        "benefit": float(np.mean(benefit)),
-    }
+
+
+def judge(
+    same: dict[str, tuple[Tracking, Any]], gaps: dict[str, list[float]], defects: dict[str, list[float]]
+) -> None:
+    """Answers to one problem, against each other and against our certificate."""
+    found = {name: (p, a.weights if isinstance(a, Tracked) else a) for name, (p, a) in same.items()}
+    best = min(objective(p, w) for p, w in found.values() if defect(p, w) < 1e-9)
+    for name, (p, w) in found.items():
+        gaps[name].append(objective(p, w) / best - 1)
+        defects[name].append(defect(p, w))
+        answer = same[name][1]
+        if isinstance(answer, Tracked):
+            gaps[name].append(answer.gap / answer.objective)
+
+
+def rows_of(n: int, found: dict[str, Measured]) -> list[Row]:
+    """Ours beside everybody, with the goals."""
+    ours = {"cold": found["ours, cold"], "warm": found["ours, warm"]}
+    fastest = min((name for name in DIRECT if found[name].correct), key=lambda name: found[name].ms)
+    rows = []
+    for name in PEERS:
+        peer, how, goal = found[name], "cold", 1.0 if name == fastest else None
+        if name == "OSQP warm":
+            how, goal = "warm", 1 / 3 if peer.correct else None
+        label, noted = name if peer.correct else f"{name} (wrong)", NOTED[name][list(SIZES).index(n)]
+        more = {"noted": noted, "gap": peer.gap, "defect": peer.defect}
+        rows.append(row(f"optimal trade, {how}", n, ours[how].ms, peer.ms, label, goal, "ms", **more))
+    ms = found[fastest].ms
+    rows.append(row("optimal trade, warm", n, ours["warm"].ms, ms, f"{fastest}, cold", 1 / 3, "ms"))
+    gap, miss = max(one.gap for one in ours.values()), max(one.defect for one in ours.values())
+    rows.append(row("worst certified gap", n, gap, GAP, "allowed", 1.0, "of objective", "answer"))
+    rows.append(row("worst constraint missed", n, miss, DEFECT, "allowed", 1.0, "of NAV", "answer"))
     return rows
 
 
-def is_correct(row: dict[str, float]) -> bool:
-    return row["gap"] <= 1e-4 and row["defect"] <= 1e-6
-
-
-def compare(n: int, rows: dict[str, dict[str, float]]) -> list[dict[str, object]]:
-    """The report's rows: ours against the fastest correct peer."""
-    right = {name: rows[name]["ms"] for name in COLD if is_correct(rows[name])}
-    fastest = min(right, key=lambda name: right[name])
-    out: list[dict[str, object]] = []
-    for name, goal in (("ours, cold", 1.0), ("ours, warm", 1 / 3)):
-        ours = rows[name]["ms"]
-        out.append(
-            {
-                "name": f"tracking, {name.split()[-1]}",
-                "size": n,
-                "ours": ours,
-                "anchor": right[fastest],
-                "anchor_name": f"{fastest}, cold, ms",
-                "ratio": ours / right[fastest],
-                "goal": goal,
-            }
-        )
-    proof = rows["ours, cold"]["certified"]
-    out.append(
-        {
-            "name": "tracking, certified gap",
-            "size": n,
-            "ours": proof,
-            "anchor": 1e-7,
-            "anchor_name": "goal",
-            "ratio": proof / 1e-7,
-            "goal": 1.0,
-        }
-    )
-    return out
-
-
-def draw(measured: dict[int, dict[str, dict[str, float]]]) -> None:
-    """Growth with n, logarithmic on both axes."""
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    sizes = list(measured)
-    for name in [*COLD, "OSQP warm", "ours, cold", "ours, warm"]:
-        ours = name.startswith("ours")
-        axes.plot(
-            sizes,
-            [measured[n][name]["ms"] for n in sizes],
-            label=name,
-            marker="o",
-            linewidth=2.5 if ours else 1,
-            linestyle="--" if "warm" in name else "-",
-            color={"ours, cold": "black", "ours, warm": "black"}.get(name),
-        )
-    axes.set(xscale="log", yscale="log", xlabel="assets", ylabel="ms a solve (median)")
-    axes.set_xticks(sizes, [str(n) for n in sizes])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(PICTURE, dpi=150)
-
-
-def main() -> None:
+def run(quick: bool, tick: Callable[[], None]) -> tuple[list[Row], Curves, str]:
+    """The rows and the growth with n, ms."""
     warnings.simplefilter("ignore")
-    console = Console()
-    measured, report = {}, []
-    table = Table(title="Tracking optimum: ms a solve (worst gap)")
-    for column in (
-        "n",
-        *COLD,
-        "OSQP warm",
-        "ours, cold",
-        "ours, warm",
-        "cold ratio",
-        "warm ratio",
-        "certified",
-    ):
-        table.add_column(column, justify="right")
-    for n, instances in SIZES.items():
-        console.print(f"n = {n}: {instances} instances")
-        rows = measured[n] = measure(n, instances)
-        compared = compare(n, rows)
-        report += compared
-        cells = []
-        for name in [*COLD, "OSQP warm", "ours, cold", "ours, warm"]:
-            row = rows[name]
-            flag = "" if is_correct(row) else " ✗"
-            cells.append(f"{row['ms']:.3g} ({row['gap']:.0e}){flag}")
-        table.add_row(
-            str(n),
-            *cells,
-            f"{compared[0]['ratio']:.2f}",
-            f"{compared[1]['ratio']:.2f}",
-            f"{compared[2]['ours']:.0e}",
-        )
-    console.print(table)
-    for n in SIZES:
-        row = measured[n]["ours, cold"]
-        console.print(
-            f"n = {n}: {row['untraded']:.0%} of names untraded; without the cap the optimum costs "
-            f"{row['benefit']:.0%} less than trading to the target"
-        )
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({"rows": report, "measured": measured}, indent=1) + "\n")
-    draw(measured)
-    console.print(f"written: {REPORT.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}")
+    solve(instance(10, 0))  # compiled code is loaded
+    rows, curves = [], defaultdict(dict)
+    for n, instances in (QUICK if quick else SIZES).items():
+        found = measure(n, instances, tick)
+        rows += rows_of(n, found)
+        for name, one in found.items():
+            curves[name][n] = one.ms
+    return rows, curves, ""
 
 
-if __name__ == "__main__":
-    main()
+def ticks(quick: bool) -> int:
+    """How often `run` calls `tick`."""
+    return sum((QUICK if quick else SIZES).values())
