@@ -71,14 +71,20 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
 
     names, rows, room, price = _rows(problem, sign)
     worst = problem.state.rules.max_slippage_bps / BPS * float(np.sum(np.maximum(drift, 0)))  # NAV to lose
-    for i, limit in enumerate(closing_limits(problem)):  # of the NAV after, as the vault measures it
-        lim, t = limit / WAD, targets[i] / WAD
-        if abs(drift[i]) + (t + lim) * worst > lim and i != aside and reopen_price(problem):
-            own = np.where(np.arange(n) == i, 1.0, 0.0)
-            names.append("closing")
-            rows.append(own - (t + lim) if drift[i] >= 0 else (t - lim) - own)
-            room.append(lim - abs(drift[i]))
-            price.append(reopen_price(problem) / WAD)
+    gain = max(-loss, 0.0)
+    for i, limit in enumerate(closing_limits(problem)):
+        if i == aside or not reopen_price(problem):
+            continue
+        lim, t, own = limit / WAD, targets[i] / WAD, np.where(np.arange(n) == i, 1.0, 0.0)
+        high = drift[i] + (t + lim) * worst if drift[i] >= 0 else policy.tolerances(state)[i] / WAD + gain
+        low = t * gain if drift[i] >= 0 else t * gain - drift[i]
+        sides = [(high, own - (t + lim), lim - drift[i]), (low, (t - lim) - own, lim + drift[i])]
+        for reach, row, left in sides:  # of the NAV after, as the vault measures it; only what can be passed
+            if reach > lim:
+                names.append("closing")
+                rows.append(row)
+                room.append(left)
+                price.append(reopen_price(problem) / WAD)
     market = Market(
         len(tokens), drift, _quadratic(problem), slope, lower, upper,
         np.array(rows).reshape(len(room), n), np.array(room), np.array(price), segments,

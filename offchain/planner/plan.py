@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -46,6 +47,7 @@ __all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
 DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
 MAX_SOLVES = 150  # of each search
+ADDITIONS = 4  # legs, or pairs of legs, that are tried beside those in use
 SCALINGS = 8  # rounds of slope scaling
 ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
@@ -150,13 +152,13 @@ def _search(problem: Problem, reading: Reading, start: _Attempt) -> list[_Attemp
     """
     loss = -float(np.sum(start.change))
     if abs(loss) > DUST:  # the weights are measured after the trade, against what is left
-        exact = read(problem, loss + 0.02 * abs(loss) + MARGIN)
-        reading = replace(exact, market=replace(exact.market, segments=reading.market.segments))
+        box = read(problem, loss + 0.02 * abs(loss) + MARGIN).market
+        reading = replace(reading, market=replace(reading.market, lower=box.lower, upper=box.upper))
     start = _runnable(problem, reading, start.kept, start.solution)
     if float(np.sum(_fixed(reading, start.solution)[start.value_in > DUST])) < CLOSE:
         return [start]
     tries = [_eliminate(problem, reading, one) for one in (start, _concentrated(problem, reading, start))]
-    best = min(tries, key=lambda one: one.total)
+    best = _exchanged(problem, reading, min(tries, key=lambda one: one.total), start.kept)
     return [best, start] if float(np.max(reading.rounding, initial=0.0)) > CLOSE else [best]
 
 
@@ -243,6 +245,65 @@ def _eliminate(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:
                 best, improved = tried, True
                 break
     return best
+
+
+def _exchanged(problem: Problem, reading: Reading, best: _Attempt, allowed: np.ndarray) -> _Attempt:
+    """Local search: legs are added, left out and exchanged while the objective with gas falls."""
+    solves, improved = 0, True
+    while improved and solves < MAX_SOLVES:
+        improved = False
+        for tried in _neighbours(problem, reading, best, allowed):
+            solves += 1
+            if tried.total < best.total - DUST:
+                best, improved = tried, True
+                break
+            if solves >= MAX_SOLVES:
+                break
+    return best
+
+
+def _neighbours(
+    problem: Problem, reading: Reading, attempt: _Attempt, allowed: np.ndarray
+) -> Iterator[_Attempt]:
+    """Choices of legs that differ in one or two: more, fewer, others."""
+    used = attempt.value_in > DUST
+    if not np.any(used):
+        return
+    for more in _additions(reading, attempt.solution, allowed, used):
+        yield _runnable(problem, reading, used | more, attempt.solution)
+    for leg in np.flatnonzero(used):
+        without = used & (np.arange(len(used)) != leg)
+        fewer = _runnable(problem, reading, without, attempt.solution)
+        yield fewer
+        for more in _additions(reading, fewer.solution, allowed & (np.arange(len(used)) != leg), without):
+            yield _runnable(problem, reading, without | more, fewer.solution)
+
+
+def _additions(
+    reading: Reading, solution: joint.Solution, allowed: np.ndarray, used: np.ndarray
+) -> list[np.ndarray]:
+    """Legs, and pairs of legs through another token, that may be worth their gas beside those in use, by promise.
+
+    Weak duality: what is added gains at most what it earns at the present optimum's prices.
+    """
+    earns = _earnings(reading, solution) - _fixed(reading, solution)
+    ends, legs = _ends(reading), np.flatnonzero(allowed & ~used & (_ends(reading)[:, 0] >= 0))
+    found = [(float(earns[leg]), (leg,)) for leg in legs if earns[leg] > 0]
+    busy = set(ends[used].reshape(-1).tolist())
+    for token in set(ends[legs].reshape(-1).tolist()) - busy:
+        into, out = legs[ends[legs, 1] == token], legs[ends[legs, 0] == token]
+        found += [
+            (float(earns[a] + earns[b]), (a, b)) for a in into for b in out if earns[a] + earns[b] > 0
+        ]  # fmt: skip
+    best = sorted(found, reverse=True)[:ADDITIONS]
+    return [np.isin(np.arange(len(used)), more) for _, more in best]
+
+
+def _earnings(reading: Reading, solution: joint.Solution) -> np.ndarray:
+    """(2 · pools,) NAV: what each leg's best trade earns at the solution's prices."""
+    s, nu = reading.market.segments, solution.prices
+    value_in, value_out = s.flows(nu)
+    return np.bincount(reading.leg, nu[s.token_out] * value_out - nu[s.token_in] * value_in, len(reading.gas))
 
 
 def _removals(reading: Reading, attempt: _Attempt) -> list[np.ndarray]:
