@@ -28,11 +28,13 @@ from offchain.keeper.costs import Entry, entry, read_record
 from offchain.keeper.decide import Decision, decide
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.market import GasPrice
-from offchain.planner import Pool, Problem, SwapV2, SwapV3, V2Pool, V3Pool, encode
+from offchain.planner import Call, Pool, Problem, SwapV2, SwapV3, V2Pool, V3Pool, decode, encode
 from offchain.planner.pools import PIPS, same, zero_for_one
 from offchain.policy import NO_ASSET, WAD
 from offchain.show.costs import Line, totals
 from tests.support.bazaar import Bazaar, Market
+from tests.support.evm import uniswap_artifact
+from tests.support.venue import call_data
 
 MARKETS = 150
 WEB3 = Web3()  # decodes; there is no node behind it
@@ -324,6 +326,48 @@ def test_a_swap_in_a_pool_that_was_not_read_counts_as_impact(bazaar: Bazaar) -> 
     assert found.fee < whole.fee
     assert found.fee + found.impact == whole.fee + whole.impact
     assert found.why == "1 swaps in pools that were not read: their fees count as impact"
+
+
+def test_a_plan_that_calls_other_contracts_says_so(bazaar: Bazaar) -> None:
+    """As an outside venue would: the last leg is made of calls, which the plan cannot look into."""
+    seed = 0
+    while True:
+        market, decision = simple(bazaar, seed)
+        last = decision.plan.legs[-1] if decision.plan else None
+        if (
+            last is not None
+            and isinstance(last.leg, SwapV2)
+            and last.leg.to_caller
+            and not market.problem.hub_price
+        ):
+            break
+        seed += 1
+    whole = entry(WEB3, decision.record, carry_out(market, decision))
+    market, decision = simple(bazaar, seed)  # the same once more
+    problem, plan = market.problem, decision.plan
+    assert plan is not None
+    token = next(t for t in bazaar.tokens if same(t.address, last.leg.token_in))
+    pair = bazaar.evm.at(last.leg.pool, uniswap_artifact("v2-core/build/UniswapV2Pair.json"))
+    outs = (0, last.expected_out) if last.leg.zero_for_one else (last.expected_out, 0)
+    calls = [
+        Call(token.address, call_data(token, "transfer", pair.address, last.amount_in)),
+        Call(pair.address, call_data(pair, "swap", *outs, market.vault.address, b"")),
+    ]
+    legs = decode(plan.payload)
+    payload = encode(
+        [other for leg in legs for other in (calls if leg == legs[len(plan.legs) - 1] else [leg])]
+    )
+    seen = Snapshot(
+        1, BlockRef(7, "0x" + "77" * 32, problem.now), market.vault.address, problem.state, "0x00"
+    )
+    called = decide(seen, problem, lambda _: replace(plan, payload=payload))
+    found = entry(WEB3, called.record, carry_out(market, called))
+    assert (found.fee, found.impact) == (whole.fee, whole.impact)
+    assert found.predicted_fee < whole.predicted_fee
+    assert found.predicted_fee + found.predicted_impact == found.fee + found.impact
+    assert (
+        found.why == "the plan called other contracts than pools: what fees they take was predicted as impact"
+    )
 
 
 # ---------------------------------------------------------------- gas, and what is not a rebalance
