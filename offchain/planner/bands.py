@@ -12,6 +12,8 @@ costs c |Δ| + K. Trade when |x| reaches a half-width h, back to |x| = stop. The
     fixed cost only          h = (6 K b² / a)^¼, stop = 0   to the target   J = a h² / 3
     both                     a s d³ = 6 K b²,  a s (s² − d²) = 6 c b²,  s = h + stop, d = h − stop
 
+The backtester takes its bands from here, and `evenkeel plan --explain` tells an asset's distance in these terms.
+
 Sources: Davis and Norman 1990 and Leland 1996 (edge, cube root), Donohue and Yip 2003 (edge against target), Korn 1998
 (fixed costs: to the inside). `tests/offchain/test_planner_bands.py` checks each against a simulation.
 

@@ -5,6 +5,8 @@ most is paid net of gas. Marginal prices are then equal on all paths used; a leg
 out. With two hops a pool serves one edge only (into a token, or out of it), so paths that share a pool are one leg of
 their joint amount, and the legs can run in any order that fills an intermediate token before it is sold.
 
+For exchanges outside a vault, such as a zap's (docs/decisions/0014): the keeper's `plan` routes by itself.
+
 The optimum is found in floats (`_segments`) and finished in integers: the legs' inputs sum to the input exactly, what
 comes out of each intermediate token's first hop is what its second hop takes, and each leg's output is what the pool
 pays for it, to the wei. The best single pool or path is worked out in integers too; the route is never worse.

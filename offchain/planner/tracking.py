@@ -9,6 +9,10 @@ with the identity for Σ where no covariance is given (squared drift). The absol
 which it is not traded. `TrackingSolver` keeps what depends on Σ alone, for a caller who solves again and again while
 prices and weights move.
 
+For callers without pools, strategies and backtests (docs/decisions/0014): the keeper's `plan` knows the pools and solves
+the joint problem instead. Mean-variance with costs, max rᵀw − aversion/2 · wᵀΣw − costᵀ|w − weights|, is this problem
+with target = Σ⁻¹r / aversion, which need not be a portfolio.
+
 **Method.** Every asset is in one of five states: at its lower bound, sold, untraded, bought, at its upper bound. Given
 the states, the optimum is one linear system in the traded weights and two multipliers, of Σ w = 1 and of the cap. Its
 answer shows which states are wrong; all of those change at once and the system is solved again: a primal-dual active
@@ -59,7 +63,7 @@ class AssetState(IntEnum):
 class Tracking:
     """The problem. Weights and turnover are fractions of NAV; n assets."""
 
-    target: Vector  # (n,)
+    target: Vector  # (n,) any finite numbers
     weights: Vector  # (n,) held now, sum 1
     cost: Vector  # (n,) NAV lost per unit of weight traded, >= 0: 0.003 = 30 bps
     covariance: Matrix | None = None  # (n, n) of returns over any period; None: the identity

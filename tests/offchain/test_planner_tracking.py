@@ -128,6 +128,23 @@ def test_equals_clarabel_inside_bounds(seed: int) -> None:
     assert abs(found.objective - clarabel(problem)) <= 1e-6 * found.objective
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mean_variance_problem_is_one_with_another_target(seed: int) -> None:
+    held = market(seed, 10)
+    assert held.covariance is not None
+    expected = np.random.default_rng(seed).normal(0.05, 0.05, 10)
+    target = np.linalg.solve(held.covariance, expected) / held.aversion
+    found = solve(replace(held, target=target))
+    w = cp.Variable(10, nonneg=True)
+    root, trades = np.linalg.cholesky(held.covariance).T, w - held.weights
+    gain = expected @ w - held.aversion / 2 * cp.sum_squares(root @ w) - held.cost @ cp.abs(trades)
+    task = cp.Problem(cp.Maximize(gain), [cp.sum(w) == 1, cp.norm1(trades) <= held.turnover])
+    best = task.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    w.value = found.weights
+    assert found.certified
+    assert abs(gain.value - best) <= 1e-8 * abs(best)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_two_assets_equal_a_fine_grid(seed: int) -> None:
     problem = market(seed, 2)
