@@ -9,8 +9,8 @@ with the identity for Σ where no covariance is given (squared drift). The absol
 which it is not traded. `TrackingSolver` keeps what depends on Σ alone, for a caller who solves again and again while
 prices and weights move.
 
-For callers without pools, strategies and backtests (docs/decisions/0014): the keeper's `plan` knows the pools and solves
-the joint problem instead. Mean-variance with costs, max rᵀw − aversion/2 · wᵀΣw − costᵀ|w − weights|, is this problem
+For callers without pools, strategies and backtests (docs/decisions/0014); the keeper's `plan` knows the pools and
+solves the joint problem. Mean-variance with costs, max rᵀw − aversion/2 · wᵀΣw − costᵀ|w − weights|, is this problem
 with target = Σ⁻¹r / aversion, which need not be a portfolio.
 
 **Method.** Every asset is in one of five states: at its lower bound, sold, untraded, bought, at its upper bound. Given
