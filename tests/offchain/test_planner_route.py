@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
 from offchain.errors import PlannerError, PoolError
-from offchain.planner.pools import MAX_TICK, MIN_TICK, Pool, V2Pool, V3Pool, sqrt_ratio_at_tick, trades
+from offchain.planner.pools import (
+    MAX_TICK,
+    MIN_TICK,
+    Pool,
+    V2Pool,
+    V3Pool,
+    sqrt_ratio_at_tick,
+    stretches,
+    trades,
+)
 from offchain.planner.route import Order, Route, route, upper_bound
 
 A, B, C, D = ("0x" + digit * 40 for digit in "abcd")
@@ -363,6 +372,25 @@ def test_capacity_is_the_most_that_a_pool_takes() -> None:
                 assert pool.amount_out(token, most) >= 0
             with pytest.raises(PoolError, match="too little liquidity"):
                 pool.amount_out(token, most * 1_000_001 // 1_000_000 + 1000)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_stretches_take_and_pay_what_the_pool_does(seed: int) -> None:
+    rng = random.Random(seed)
+    pair = rng.choice(PAIRS)
+    for pool in (v2(1, pair, 10 ** rng.uniform(3, 8)), v3(rng, 2, pair, 10 ** rng.uniform(3, 8))):
+        for token_in in pair:
+            taken = paid = 0.0
+            for depth, start, end in stretches(pool, token_in):
+                stop = end + (start - end) * rng.random()  # anywhere inside
+                sold = taken + depth * (1 / stop - 1 / start) / pool.keep
+                if 1e9 < sold < 1e30:  # units: below, rounding tells
+                    bought = paid + depth * (start - stop)
+                    assert pool.amount_out(token_in, int(sold)) == pytest.approx(bought, rel=1e-6, abs=30)
+                taken += depth * (1 / end - 1 / start) / pool.keep
+                paid += depth * (start - end)
+            if 1e9 < taken < 1e30:
+                assert pool.capacity(token_in) == pytest.approx(taken, rel=1e-6)
 
 
 def test_a_unit_is_sold_where_it_is_paid_for() -> None:
