@@ -361,6 +361,9 @@ def test_dry_run_without_an_account_finds_the_last_keeper(
     found = report_of(command("plan", vault.address, "--json", "--dry-run"))
     assert found["simulation"]["caller"] == world.keeper.address
     assert found["simulation"]["accepted"]
+    drop = world.timelock.functions.drop_role(vault.address, world.keeper.address)
+    world.chain.send(world.guardian, drop)
+    assert report_of(command("plan", vault.address, "--json", "--dry-run"))["simulation"] is None
 
 
 def test_dry_run_needs_an_executor(world: World, vault: Contract, command: Command) -> None:

@@ -136,6 +136,11 @@ def test_an_unusable_price_is_named_with_its_status() -> None:
     ]
 
 
+def test_the_price_of_an_asset_in_quarantine_does_not_matter() -> None:
+    aside = state(60, statuses=(0, 5), prices=(WAD, 0), aside=1, aside_until=NOW + 1)
+    assert not any("usable price" in reason for reason, _ in reasons(aside))
+
+
 @pytest.mark.parametrize(
     ("anchor", "every", "now", "expected"),
     [
