@@ -56,11 +56,11 @@ def enter(
     aside: uint256 = packing._aside(rules)
     prices: DynArray[uint256, 16] = self._prices(words, oracle, aside)
     balances: DynArray[uint256, 16] = self._balances(words, aside)
-    values: DynArray[uint256, 16] = []
+    values: uint256[16] = empty(uint256[16])
     nav: uint256 = 0
     for i: uint256 in range(len(words), bound=16):
         held: uint256 = portfolio._value(words[i], prices[i], balances[i])
-        values.append(held)
+        values[i] = held
         nav += held
     assert nav > 0, "no value"
 
@@ -148,8 +148,8 @@ def settle(
     r: IVault.Rules = packing._unpack_rules(rules)
     aside: uint256 = packing._aside(rules)
     balances_after: DynArray[uint256, 16] = self._balances(words, aside)
-    values_before: DynArray[uint256, 16] = []
-    values_after: DynArray[uint256, 16] = []
+    values_before: uint256[16] = empty(uint256[16])
+    values_after: uint256[16] = empty(uint256[16])
     nav_before: uint256 = 0
     nav_after: uint256 = 0
     for i: uint256 in range(len(words), bound=16):
@@ -157,8 +157,8 @@ def settle(
         scale: uint256 = portfolio._scale(words[i])
         before: uint256 = balances_before[i] * price // scale  # down
         after: uint256 = balances_after[i] * price // scale  # down
-        values_before.append(before)
-        values_after.append(after)
+        values_before[i] = before
+        values_after[i] = after
         nav_before += before
         nav_after += after
     assert nav_after > 0, "no value"
@@ -184,16 +184,18 @@ def settle(
         drift_after += drift
         closes = closes and drift <= (tolerance if session.by_calendar else band // 2)
 
-        traded: uint256 = max(before, after) - min(before, after)
-        at_risk += portfolio._price_error(word) * traded
         had: uint256 = balances_before[i]
         has: uint256 = balances_after[i]
+        if has == had:
+            continue
+        traded: uint256 = max(before, after) - min(before, after)
+        at_risk += portfolio._price_error(word) * traded
         if has < had:
             assert had - has <= sent[i], "balance fell by more than sent"
             assert weight_before > target, "asset not overweight"
             assert weight_after + tolerance + gain >= target, "sold past target"
             sold += traded
-        elif has > had:
+        else:
             assert weight_before < target, "asset not underweight"
             assert weight_after <= target + tolerance + gain, "bought past target"
 

@@ -208,8 +208,7 @@ def initialize(setup: IVault.Setup, creator: address):
     self.head = keccak256(genesis)
     raw_log([CREATED], genesis)
 
-    shares.name = setup.name
-    shares.symbol = setup.symbol
+    shares._set_name(setup.name, setup.symbol)
     self.roles[setup.guardian] |= Role.GUARDIAN
     self.roles[setup.strategist] |= Role.STRATEGIST
     for keeper: address in setup.keepers:

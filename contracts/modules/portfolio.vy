@@ -162,4 +162,4 @@ def _excess(word: uint256, price: uint256, nav: uint256, held: uint256, target: 
 @internal
 @pure
 def _drift(weight: uint256, target: uint256) -> uint256:
-    return max(weight, target) - min(weight, target)
+    return weight - target if weight > target else target - weight

@@ -40,8 +40,8 @@ DOMAIN_TYPEHASH: constant(bytes32) = keccak256(
 MALLEABILITY_LIMIT: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 ERC1271_MAGIC: constant(bytes4) = 0x1626ba7e
 
-name: public(String[64])
-symbol: public(String[16])
+_name: bytes32[2]  # padded with zeros; the second word is written for names longer than 32 bytes
+_label: uint256  # symbol 128, padded with zeros | length of the name 8 | of the symbol 8
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
 nonces: public(HashMap[address, uint256])
@@ -51,6 +51,19 @@ _melting: uint256  # fee shares 112 | since 40 | seconds from then until none ar
 
 
 # ERC-20
+
+
+@external
+@view
+def name() -> String[64]:
+    return self._get_name()
+
+
+@external
+@view
+def symbol() -> String[16]:
+    label: uint256 = self._label
+    return convert(slice(convert(label, bytes32), 0, label & 255), String[16])
 
 
 @external
@@ -163,6 +176,22 @@ def flow_sequence() -> uint256:
 
 
 # Internal
+
+
+@internal
+def _set_name(name: String[64], symbol: String[16]):
+    padded: Bytes[128] = concat(convert(name, Bytes[64]), empty(bytes32), empty(bytes32))
+    self._name[0] = extract32(padded, 0)
+    if len(name) > 32:
+        self._name[1] = extract32(padded, 32)
+    label: bytes32 = extract32(concat(convert(symbol, Bytes[16]), empty(bytes32)), 0)
+    self._label = convert(label, uint256) | (len(name) << 8) | len(symbol)
+
+
+@internal
+@view
+def _get_name() -> String[64]:
+    return convert(slice(concat(self._name[0], self._name[1]), 0, (self._label >> 8) & 255), String[64])
 
 
 @internal
@@ -356,5 +385,5 @@ def _signed(owner: address, digest: bytes32, v: uint8, r: bytes32, s: bytes32) -
 @view
 def _domain_separator() -> bytes32:
     return keccak256(
-        abi_encode(DOMAIN_TYPEHASH, keccak256(self.name), keccak256("1"), chain.id, self)
+        abi_encode(DOMAIN_TYPEHASH, keccak256(self._get_name()), keccak256("1"), chain.id, self)
     )
