@@ -499,11 +499,14 @@ def test_some_addresses_are_never_called_nor_approved(
     assert found.choice.endswith(f"desk not used: {words}")
 
 
-def test_an_absurd_promise_is_refused_by_the_rules(bourse: Bourse) -> None:
+@pytest.mark.parametrize("times", [6, 2**200])
+def test_an_absurd_promise_is_refused_by_the_rules(bourse: Bourse, times: int) -> None:
+    """Six times as much would be a great gain, and more drift than before: the vault would refuse it."""
     problem = bourse.problem(OVER)
     own = plan(problem)
     (request, *_) = requests_for(problem, own, CHAIN, ORIGIN)
-    quote = replace(at_desk(bourse, request, 1), amount_out=2**255)
+    promise = exchanges(problem, own)[0].own_out * times
+    quote = replace(at_desk(bourse, request, 1), amount_out=promise)
     assert with_quotes(problem, own, [quote]) is None
 
 
