@@ -179,7 +179,8 @@ def plan(
             "executor: not set, and --dry-run needs it (in evenkeel.toml, or EVENKEEL_EXECUTOR)"
         )
     web3, observed, snapshot = _observe(settings, address)
-    caller = caller_of(settings) or known_keeper(web3, snapshot)
+    asks = dry_run or bool(settings.aggregators)  # somebody, in the keeper's name
+    caller = (caller_of(settings) or known_keeper(web3, snapshot)) if asks else None
     found = preview(
         snapshot,
         observed,
@@ -190,7 +191,7 @@ def plan(
     )
     asked = simulate(web3, found, caller) if dry_run and caller and found.plan.trades else None
     _show_plan(web3, found, asked, explain=explain, as_json=as_json)
-    if caller is None:
+    if asks and caller is None:
         _no_caller(settings, dry_run=dry_run)
     if asked is not None and asked.refusal and found.possible:
         raise typer.Exit(EXIT_FAILED)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from web3 import Web3
+from web3.exceptions import BadFunctionCallOutput, Web3Exception
 
 from offchain import policy
 from offchain.chain.contracts import ERC20, bind_abi
 from offchain.chain.errors import NODE_ERRORS, ConfigError
 from offchain.chain.oracle import price_status, read_prices
-from offchain.chain.pools import PoolSource, read_pools
+from offchain.chain.pools import PoolSource, discover, read_pools
+from offchain.chain.sender import is_revert
 from offchain.chain.vault import Snapshot
 from offchain.planner import Pool, Problem
 from offchain.planner.pools import same
@@ -157,9 +159,33 @@ def observe(web3: Web3, snapshot: Snapshot, sources: Sources) -> Observed:
     """Read what a plan for the vault depends on; every contract is asked at the snapshot's block."""
     gas = read_gas_price(web3, snapshot, sources)
     hub = _read_hub(web3, snapshot, sources.hub)
-    pools = read_pools(web3, pairs(snapshot.state, sources.hub), sources.pools, snapshot.block.number)
+    wanted, block = pairs(snapshot.state, sources.hub), snapshot.block.number
+    try:
+        pools = read_pools(web3, wanted, sources.pools, block)
+    except Web3Exception:
+        _check_factories(web3, wanted, sources.pools, block)
+        raise
     notes = tuple(note for note in (gas.note, hub.note) if note)
     return Observed(make_problem(snapshot, pools, sources, hub, gas), gas, notes)
+
+
+def _check_factories(web3: Web3, wanted: list[tuple[str, str]], source: PoolSource, block: int) -> None:
+    """ConfigError that names the factory which does not answer as one."""
+    named = [("v2_factories", factory, PoolSource([factory])) for factory in source.v2_factories]
+    named += [
+        ("v3_factories", factory, PoolSource([], [factory], source.v3_fees))
+        for factory in source.v3_factories
+    ]
+    for setting, factory, alone in named:
+        try:
+            discover(web3, wanted, alone, block)
+        except Web3Exception as error:
+            if is_revert(error) or isinstance(error, BadFunctionCallOutput):
+                kind, chain = setting[:2].upper(), web3.eth.chain_id
+                raise ConfigError(
+                    f"{setting}: {factory} is no Uniswap {kind} factory on chain {chain}"
+                ) from None
+            raise
 
 
 def read_gas_price(web3: Web3, snapshot: Snapshot, sources: Sources) -> GasPrice:

@@ -608,6 +608,21 @@ def test_what_is_no_vault_is_one_line(world: World, command: Command, who: str) 
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_factory_that_is_none_is_named(
+    world: World, vault: Contract, command: Command, version: int
+) -> None:
+    later(world, 3_600, JUMP)
+    for wrong in (world.deployer.address, world.cash.address):
+        environment = {f"EVENKEEL_V{version}_FACTORIES": json.dumps([wrong])}
+        result = command("plan", vault.address, **environment)
+        assert result.exit_code == 2
+        assert (
+            result.stderr
+            == f"error: v{version}_factories: {wrong} is no Uniswap V{version} factory on chain 1337\n"
+        )
+
+
 def test_a_node_that_is_away_is_one_line(vault: Contract, command: Command) -> None:
     result = command("plan", vault.address, "--rpc-url", "http://127.0.0.1:1")
     assert result.exit_code == 2
