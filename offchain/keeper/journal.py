@@ -270,12 +270,13 @@ class Journal:
         self._engine.dispose()
 
     def _update(self, run_id: int, cost: Entry | None = None, **values: object) -> None:
-        """Change the run; its line in the ledger is `cost`, or none. All of it or nothing."""
+        """Change the run; its transaction's line in the ledger is `cost`, or none. All of it or nothing."""
         with Session(self._engine) as db, db.begin():
             run = db.get_one(Run, run_id)
             for name, value in values.items():
                 setattr(run, name, value)
-            db.execute(delete(_costs).where(_costs.c.run == run_id))
+            same = select(Run.id).where(Run.tx_hash == run.tx_hash, Run.chain_id == run.chain_id)
+            db.execute(delete(_costs).where(_costs.c.run.in_(same)))
             if cost is not None:
                 db.execute(insert(_costs).values(run=run_id, **asdict(cost)))
 

@@ -505,9 +505,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def sent(journal: Journal, chain_id: int = 1) -> int:
+def sent(journal: Journal, chain_id: int = 1, tx_hash: str = "") -> int:
     run = journal.plan(VAULT, chain_id, 7, 3, "threshold", HASH, "{}", 999)
-    journal.sent(run, tx_hash=HASH, nonce=5, raw_tx="0x02", sender=VAULT)
+    journal.sent(run, tx_hash=tx_hash or f"0x{run:064x}", nonce=5, raw_tx="0x02", sender=VAULT)
     return run
 
 
@@ -537,6 +537,12 @@ def test_the_run_and_its_costs_are_written_together_or_not_at_all(journal: Journ
     journal.confirmed(run, LINE)
     journal.confirmed(run, replace(LINE, fee=1))  # settled by two keepers: the last one counts, once
     assert [found.fee for _, found in journal.costs(VAULT)] == [1]
+
+
+def test_a_transaction_that_two_runs_sent_counts_once(journal: Journal) -> None:
+    for chain_id in (1, 1, 10):
+        journal.confirmed(sent(journal, chain_id, HASH), LINE)
+    assert [(run.id, run.chain_id) for run, _ in journal.costs(VAULT)] == [(2, 1), (3, 10)]
 
 
 def test_a_dropped_run_is_to_be_settled_and_has_no_costs(journal: Journal) -> None:
