@@ -364,6 +364,41 @@ def test_a_venue_that_promises_more_than_it_pays_is_found_out(bourse: Bourse) ->
     assert found.payload == own.payload
 
 
+def test_a_little_less_than_offered_is_still_better(bourse: Bourse) -> None:
+    """The proof asks for what beats the own route, not for the whole offer."""
+    problem = bourse.problem(OVER)
+    own = plan(problem)
+    (request, *_) = requests_for(problem, own, CHAIN, ORIGIN)
+    out = exchanges(problem, own)[0].own_out
+    quote = replace(at_desk(bourse, request, out * 10_030 // 10_000), amount_out=out * 10_040 // 10_000)
+    found = improve(problem, own, [quote], bourse.simulate(own), 2)
+    assert found.calls
+    bourse.rebalance(found)
+    after = tuple(bourse.basket.vault.call("balances"))
+    assert after != found.balances_after
+    assert all(got >= least for got, least in zip(after, found.worst, strict=True))
+    assert objective(problem, after) < objective(problem, own.balances_after)
+
+
+def test_a_proof_holds_for_the_own_legs_too(bourse: Bourse) -> None:
+    """Somebody trades in an own pool first: what is sent would still be accepted, but it proves nothing any more."""
+    problem = bourse.problem(OVER)
+    own = plan(problem)
+    (request, *_) = requests_for(problem, own, CHAIN, ORIGIN)
+    quote = at_desk(bourse, request, exchanges(problem, own)[0].own_out * 10_040 // 10_000)
+    found = improve(problem, own, [quote], bourse.simulate(own), 2)
+    assert found.calls and found.legs
+    leg = found.legs[0].leg
+    token = bourse.tokens[index(bourse, leg.token_in)]
+    send(token, "mint", bourse.executor.address, leg.amount_in // 100)
+    bourse.executor.call("execute", encode([replace(leg, amount_in=leg.amount_in // 100, min_out=0)]))
+    bourse.executor.call("sweep", [other.address for other in bourse.tokens])
+    assert bourse.simulate(own)(found.payload)[0] == ""
+    late = improve(problem, own, [quote], bourse.simulate(own), 2)
+    assert not late.calls
+    assert "desk not used: leg paid too little" in late.choice
+
+
 def test_the_honest_one_is_used_beside_a_liar(bourse: Bourse) -> None:
     problem = bourse.problem(TWO)
     own = plan(problem)
