@@ -76,6 +76,18 @@ gas: install ## measure gas beside the peers and compare with the snapshot (UPDA
 bench-planner: install ## time the planner and the router beside their peers (QUICK=1: a smoke run)
 	$(BIN)/python -m tests.benchmarks.planner $(if $(QUICK),--quick)
 
+.PHONY: bench-backtest
+BENCH := .venv/bench
+BENCH_STAMP := $(BENCH)/.installed-$(call checksum,tests/benchmarks/backtest_requirements.txt)
+
+bench-backtest: $(BENCH_STAMP) ## time the backtest engine beside vectorbt, bt and bare loops, in an environment of their own
+	$(BENCH)/bin/python tests/benchmarks/backtest.py
+
+$(BENCH_STAMP): tests/benchmarks/backtest_requirements.txt | install
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(BENCH)
+	$(BIN)/uv pip install --system-certs --python $(BENCH)/bin/python -r $<
+	@touch $@
+
 mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", ONLY="access lock")
 	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(ONLY),--only $(ONLY))
 

@@ -2,7 +2,8 @@
 
 from offchain.backtest.engine import STATISTICS, Job, run, simulate
 from offchain.backtest.errors import BacktestError
-from offchain.backtest.model import CAUSES, Costs, Kind, Market, Policy, RebalanceTo, Result, Schedule
+from offchain.backtest.model import CAUSES, Costs, Kind, Market, Policy, RebalanceTo, Schedule
+from offchain.backtest.result import Result
 from offchain.backtest.sweep import sweep
 from offchain.backtest.triggers import best_bands, exchange_rows, schedule, volatility_bands
 

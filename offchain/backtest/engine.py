@@ -35,7 +35,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offchain.backtest.errors import BacktestError
-from offchain.backtest.model import Costs, Floats, Ints, Market, Policy, Result, Schedule, shaped
+from offchain.backtest.model import CAUSES, Costs, Floats, Ints, Market, Policy, Schedule, shaped
+from offchain.backtest.result import Result
 from offchain.backtest.triggers import schedule
 from offchain.policy import DAY, Mode
 
@@ -312,6 +313,7 @@ def _simulate(
     times: Ints,
     prices: Floats,
     dividends: Floats,
+    pays: NDArray[np.bool_],
     in_kind: Floats,
     by_route: Floats,
     rate: Floats,
@@ -330,10 +332,15 @@ def _simulate(
     index: Floats,
     stats: Floats,
     series: Floats,
-    weights: Floats,
+    trade_rows: Ints,
+    kinds: NDArray[np.int8],
+    bills: Floats,
     trades: Floats,
 ) -> tuple[int, int]:
     """One policy over all rows; fills `index` (T,), `stats` and, where they are not empty, the others.
+
+    series (6, T): value, cash, dividends, fees, flows, their costs. By trade, as far as there are any: trade_rows (T,),
+    kinds (T,), bills (T, 4), trades (2, T, n): values traded and units after.
 
     Returns the outcome and the row that it concerns.
     """
@@ -343,14 +350,14 @@ def _simulate(
     targets, bands, stops, calendar_stops = table[0], table[1], table[2], table[3]
     by_slots, by_bands = mode != THRESHOLD, mode != CALENDAR
     has_dividends, has_in_kind, has_route = dividends.shape[0] > 0, in_kind.size > 0, by_route.size > 0
-    keeps_series, keeps_weights, keeps_trades = series.shape[1] > 0, weights.shape[0] > 0, trades.shape[0] > 0
+    keeps_series, keeps_trades, trade = series.shape[1] > 0, trades.shape[1] > 0, 0
     no_stops, held, goals, moved, bill = np.zeros((1, n)), np.empty(n), np.empty(n), np.empty(n), np.empty(4)
     units, scale, cash = holdings.copy(), 1.0, start  # held are scale · units
     shares, empty = start, True
     for i in range(n):
         shares += units[i] * prices[0, i]
         empty &= units[i] == 0
-    closed, used, day = -1, slots[0], times[0] // DAY
+    closed, used, day, days, keep = -1, slots[0], times[0] // DAY, 0, 1.0
 
     for row in range(rows):
         k = setting[row]
@@ -359,7 +366,7 @@ def _simulate(
             value += units[i] * prices[row, i]
         value = scale * value + cash
         paid = fee_paid = flow = flow_cost = 0.0
-        if has_dividends and row > 0:
+        if has_dividends and row > 0 and pays[row]:
             for i in range(n):
                 paid += units[i] * dividends[row, i]
             paid *= scale
@@ -367,7 +374,9 @@ def _simulate(
             value += paid
         if fee > 0 and row > 0:
             today = times[row] // DAY
-            keep = 1 / (1 + fee * (today - day) / 365)
+            if today - day != days:
+                days = today - day
+                keep = 1 / (1 + fee * days / 365)
             day = today
             fee_paid = value * (1 - keep)
             value, scale, cash = value * keep, scale * keep, cash * keep
@@ -431,15 +440,13 @@ def _simulate(
                 for c in range(4):
                     stats[COST] += bill[c]
                     stats[COST + 1 + c] += bill[c]
-                if keeps_series:
-                    series[2, row] = kind
-                    for c in range(4):
-                        series[3 + c, row] = bill[c]
-                if keeps_trades:
-                    for i in range(n):
-                        trades[row, i] = goals[i] - held[i]
                 for i in range(n):
                     units[i] = goals[i] / prices[row, i]
+                if keeps_trades:
+                    trade_rows[trade], kinds[trade], bills[trade] = row, kind, bill
+                    for i in range(n):
+                        trades[0, trade, i], trades[1, trade, i] = goals[i] - held[i], units[i]
+                    trade += 1
                 value, scale, cash, empty = after, 1.0, 0.0, False
         if lapses:
             used = slots[row]
@@ -448,15 +455,11 @@ def _simulate(
         if keeps_series:
             series[0, row], series[1, row] = value, cash
             if has_dividends:
-                series[7, row] = paid
+                series[2, row] = paid
             if fee > 0:
-                series[8, row] = fee_paid
+                series[3, row] = fee_paid
             if flow != 0:
-                series[9, row], series[10, row] = flow, flow_cost
-        if keeps_weights:
-            over = scale / value
-            for i in range(n):
-                weights[row, i] = units[i] * prices[row, i] * over
+                series[4, row], series[5, row] = flow, flow_cost
     stats[VALUE] = index[-1] * shares
     _summary(index, years, stats)
     return FINE, 0
@@ -485,10 +488,12 @@ class Job:
             raise BacktestError(f"cash: {cash} is not an amount to start with")
         empty, none = np.empty((0, n)), np.empty(0)
         rate, impact, depth = _cost_tables(costs, rows, n)
+        dividends = empty if market.dividends is None else market.dividends
         shared = (
             market.times,
             market.prices,
-            empty if market.dividends is None else market.dividends,
+            dividends,
+            dividends.any(axis=1),
             none if market.flows_in_kind is None else market.flows_in_kind,
             none if market.flows_by_route is None else market.flows_by_route,
             rate,
@@ -510,56 +515,61 @@ def run(
     *,
     cash: float = 1_000_000.0,
     holdings: Any = None,
-    weights: bool = True,
 ) -> Result:
-    """One backtest, row by row. `data`: a Market, or a DataFrame of prices with a row a date and a column an asset.
-
-    `weights=False` leaves out the (T, n) weights, for very large markets.
-    """
-    return simulate(Job.of(data, costs, cash, holdings), policy, weights=weights)
+    """One backtest, row by row. `data`: a Market, or a DataFrame of prices with a row a date and a column an asset."""
+    return simulate(Job.of(data, costs, cash, holdings), policy)
 
 
-def simulate(job: Job, policy: Policy, *, weights: bool = True) -> Result:
+def simulate(job: Job, policy: Policy) -> Result:
     """`run` for a job that is prepared already."""
     market, plan = job.market, schedule(policy, job.market)
     rows, n = market.shape
-    index, series = np.empty(rows), np.zeros((11, rows))
-    held = np.empty((rows if weights else 0, n))
-    trades = np.empty((rows, n))  # only the rows that trade are written and read
-    stats = play(job, policy, plan, index, series, held, trades)
-    kinds = series[2].astype(np.int8)
-    traded = np.flatnonzero(kinds)
+    index, series = np.empty(rows), np.zeros((6, rows))
+    # room for a trade in every row; only what is used is ever touched
+    trade_rows, kinds = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int8)
+    bills, trades = np.empty((rows, len(CAUSES))), np.empty((2, rows, n))
+    stats = play(job, policy, plan, index, (series, trade_rows, kinds, bills, trades))
+    count = int(stats[REBALANCES])
     return Result(
         market=market,
         policy=policy,
         value=series[0],
         index=index,
         cash=series[1],
-        weights=held,
-        trade_rows=traded,
-        trades=trades[traded],
-        kinds=kinds,
-        costs=series[3:7].T,
-        dividends=series[7],
-        fees=series[8],
-        flows=series[9],
-        flow_costs=series[10],
+        dividends=series[2],
+        fees=series[3],
+        flows=series[4],
+        flow_costs=series[5],
+        trade_rows=trade_rows[:count].copy(),
+        trade_kinds=kinds[:count].copy(),
+        trade_costs=bills[:count].copy(),
+        trades=trades[0, :count].copy(),
+        units=np.concatenate((job.holdings[None], trades[1, :count])),
         schedule=plan,
         statistics=dict(zip(STATISTICS, stats.tolist(), strict=True)),
     )
 
 
-def play(
-    job: Job, policy: Policy, plan: Schedule, index: Floats, series: Floats, weights: Floats, trades: Floats
-) -> Floats:
-    """Statistics of a policy, in the order of `STATISTICS`; the arrays are filled where they have rows."""
+def nothing_kept(n: int) -> tuple[Any, ...]:
+    """Empty arrays for `play`: statistics only."""
+    return (
+        np.empty((6, 0)),
+        np.empty(0, dtype=np.int64),
+        np.empty(0, dtype=np.int8),
+        np.empty((0, len(CAUSES))),
+        np.empty((2, 0, n)),
+    )
+
+
+def play(job: Job, policy: Policy, plan: Schedule, index: Floats, kept: tuple[Any, ...]) -> Floats:
+    """Statistics of a policy, in the order of `STATISTICS`; `index` (T,) and the arrays `kept` are filled."""
     _, n = job.market.shape
     settings = (policy.mode, policy.cooldown_seconds, plan.lapses, policy.fee_bps / 10_000)
     numbers = np.array((*settings, policy.gain_over_cost, policy.aversion), dtype=np.float64)
     covariance = np.empty((0, n)) if policy.covariance is None else _covariance(policy.covariance, n)
     stats = np.zeros(len(STATISTICS))
-    own = (numbers, plan.table, plan.setting, plan.slots, covariance, index, stats, series, weights, trades)
-    arguments: tuple[Any, ...] = (*job.shared, *own)
+    own = (numbers, plan.table, plan.setting, plan.slots, covariance, index, stats)
+    arguments: tuple[Any, ...] = (*job.shared, *own, *kept)
     outcome, row = _simulate(*arguments)
     if outcome != FINE:
         raise BacktestError(REFUSED[outcome].format(where=job.market.where(row)))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from offchain.backtest.errors import BacktestError
 from offchain.policy import CalendarUnit, Mode, Rules
 
-__all__ = ["CAUSES", "Costs", "Kind", "Market", "Policy", "RebalanceTo", "Result", "Schedule"]
+__all__ = ["CAUSES", "Costs", "Kind", "Market", "Policy", "RebalanceTo", "Schedule"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -206,57 +206,6 @@ class Schedule:
     setting: NDArray[np.int32]  # (T,) which of the K
     slots: NDArray[np.int32]  # (T,) number of the calendar slot
     lapses: bool  # a slot ends with its first row
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A backtest, row by row; a row's numbers are as of its close, after its flows and its rebalance.
-
-    value[i] = value[i−1] · weights[i−1]ᵀ (prices[i] / prices[i−1]) + cash[i−1]
-               + dividends[i] − fees[i] + flows[i] − costs[i].sum()
-    """
-
-    market: Market
-    policy: Policy
-    value: Floats  # (T,) of all depositors
-    index: Floats  # (T,) value of a share, time-weighted: 1 before the first purchase; flows leave it alone
-    cash: Floats  # (T,) dividends that the next rebalance will spend; never below 0
-    weights: Floats  # (T, n) of the value; no rows when not kept
-    trade_rows: Ints  # (R,) rows that were traded, the first purchase included
-    trades: Floats  # (R, n) value bought (above 0) or sold (below 0)
-    kinds: NDArray[np.int8]  # (T,) `Kind`
-    costs: Floats  # (T, 4) of rebalances, by `CAUSES`
-    fees: Floats  # (T,) management fee, paid out in kind
-    flows: Floats  # (T,) what deposits and redemptions changed the value by
-    flow_costs: Floats  # (T,) what those by route paid for their own trading; not part of the value
-    dividends: Floats  # (T,) received
-    schedule: Schedule  # targets and bands
-    statistics: dict[str, float]  # by `STATISTICS`
-
-    @property
-    def targets(self) -> Floats:
-        """(T, n) in effect."""
-        return np.ascontiguousarray(self.schedule.table[0, self.schedule.setting])
-
-    @property
-    def bands(self) -> Floats:
-        """(T, n) in effect."""
-        return np.ascontiguousarray(self.schedule.table[1, self.schedule.setting])
-
-    @property
-    def final_value(self) -> float:
-        """At the last row."""
-        return float(self.value[-1])
-
-    @property
-    def rebalances(self) -> int:
-        """How often was traded, the first purchase included."""
-        return len(self.trade_rows)
-
-    @property
-    def cost_by_cause(self) -> dict[str, float]:
-        """Sum over the rows."""
-        return dict(zip(CAUSES, self.costs.sum(axis=0).tolist(), strict=True))
 
 
 # ---------------------------------------------------------------- checks

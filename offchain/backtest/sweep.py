@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offchain.backtest.engine import STATISTICS, Job, play
+from offchain.backtest.engine import STATISTICS, Job, nothing_kept, play
 from offchain.backtest.errors import BacktestError
 from offchain.backtest.model import Costs, Floats, Policy
 from offchain.backtest.triggers import schedule
@@ -62,12 +62,11 @@ def sweep(
 def statistics(job: Job, policies: Sequence[Policy]) -> Floats:
     """(P, len(STATISTICS)) of some policies, one after the other: what a worker does, in this process or another."""
     rows, n = job.market.shape
-    index, series = np.empty(rows), np.empty((11, 0))
-    none = np.empty((0, n))
+    index, nothing = np.empty(rows), nothing_kept(n)
     found = np.empty((len(policies), len(STATISTICS)))
     for i, policy in enumerate(policies):
         try:
-            found[i] = play(job, policy, schedule(policy, job.market), index, series, none, none)
+            found[i] = play(job, policy, schedule(policy, job.market), index, nothing)
         except BacktestError as error:
             raise BacktestError(f"policy {policy.name or policy}: {error}") from None
     return found

@@ -528,12 +528,11 @@ def test_the_past_does_not_know_the_future(seed: int, cut: int) -> None:
         assert first.value[cut:].tobytes() != second.value[cut:].tobytes()
 
 
-def test_the_same_bits_every_time_and_without_the_weights() -> None:
+def test_the_same_bits_every_time() -> None:
     job = Job.of(stocks(), Costs(proportional_bps=10))
-    first, again = simulate(job, quarterly(0.02)), simulate(job, quarterly(0.02), weights=False)
+    first, again = simulate(job, quarterly(0.02)), simulate(job, quarterly(0.02))
     assert first.value.tobytes() == again.value.tobytes()
     assert first.trades.tobytes() == again.trades.tobytes()
-    assert again.weights.shape == (0, 20)
 
 
 # ---------------------------------------------------------------- statistics
