@@ -79,8 +79,12 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
         high = drift[i] + (t + lim) * worst if drift[i] >= 0 else policy.tolerances(state)[i] / WAD + gain
         low = t * gain if drift[i] >= 0 else t * gain - drift[i]
         sides = [(high, own - (t + lim), lim - drift[i]), (low, (t - lim) - own, lim + drift[i])]
-        for reach, row, left in sides:  # of the NAV after, as the vault measures it; only what can be passed
-            if reach > lim:
+        for (
+            furthest,
+            row,
+            left,
+        ) in sides:  # of the NAV after, as the vault measures it; only what can be passed
+            if furthest > lim:
                 names.append("closing")
                 rows.append(row)
                 room.append(left)

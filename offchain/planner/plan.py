@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
@@ -53,7 +53,7 @@ ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimme
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
 STEPS = 20  # of the bisection that shrinks a refused trade
 LOSS_ROWS = ("slippage", "budget")
-TIGHTENINGS = 4  # of the loss limits, where rounding to whole token units breaks them
+TIGHTENINGS = 4  # of limits that what a trade loses, and rounding to whole token units, changes
 COARSE = 10**6  # token units: less is paid, and rounding takes more than a millionth
 PARTS = 1 << 50  # a token's flow is split in these parts
 
@@ -142,7 +142,40 @@ def _without_circles(problem: Problem, reading: Reading) -> list[_Attempt]:
     if heap and heap[0][0] < best.relaxed - CLOSE:  # too many branches: finish the most promising one
         other = _runnable(problem, reading, heap[0][2].kept, heap[0][2].solution)
         best = min(best, other, key=lambda one: one.relaxed)
-    return [best, *(node for _, _, node in heap)]
+    return [_reordered(problem, reading, best), *(node for _, _, node in heap)]
+
+
+def _reordered(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:
+    """Local search over the order in which tokens are sold: one of them moves, all legs that fit the order may run."""
+    ends = _ends(reading)
+    order, solves, improved = _order_of(reading, best), 0, True
+    while improved and solves < MAX_SOLVES:
+        improved = False
+        for token, to in permutations(range(len(order)), 2):
+            moved = [*order[:token], *order[token + 1 :]]
+            moved.insert(to, order[token])
+            place = np.argsort(moved)
+            forward = (ends[:, 0] >= 0) & (place[ends[:, 0]] < place[ends[:, 1]])
+            tried = _attempt(problem, reading, forward, best.solution)
+            solves += 1
+            if tried.relaxed < best.relaxed - CLOSE:
+                best, order, improved = tried, moved, True
+                break
+            if solves >= MAX_SOLVES:
+                break
+    return best
+
+
+def _order_of(reading: Reading, attempt: _Attempt) -> list[int]:
+    """All tokens, each before those that it is exchanged for."""
+    ends, left, order = _ends(reading), set(range(reading.market.tokens)), []
+    edges = {(int(a), int(b)) for a, b in ends[attempt.value_in > DUST]}
+    while left:
+        fed = {b for a, b in edges if a in left}
+        ready = sorted(left - fed)
+        order += ready
+        left -= set(ready)
+    return order
 
 
 def _search(problem: Problem, reading: Reading, start: _Attempt) -> list[_Attempt]:
@@ -150,16 +183,24 @@ def _search(problem: Problem, reading: Reading, start: _Attempt) -> list[_Attemp
 
     In a vault so small that whole token units matter, with all legs as well: the exact amounts decide.
     """
-    loss = -float(np.sum(start.change))
-    if abs(loss) > DUST:  # the weights are measured after the trade, against what is left
-        box = read(problem, loss + 0.02 * abs(loss) + MARGIN).market
-        reading = replace(reading, market=replace(reading.market, lower=box.lower, upper=box.upper))
-    start = _runnable(problem, reading, start.kept, start.solution)
+    for _ in range(TIGHTENINGS):  # the weights are measured after the trade, against what is left
+        lost = -float(np.sum(start.change))
+        assumed = lost + 0.02 * abs(lost) + MARGIN
+        reading = _boxed(problem, reading, assumed)
+        start = _runnable(problem, reading, start.kept, start.solution)
+        if -float(np.sum(start.change)) <= assumed:
+            break
     if float(np.sum(_fixed(reading, start.solution)[start.value_in > DUST])) < CLOSE:
         return [start]
     tries = [_eliminate(problem, reading, one) for one in (start, _concentrated(problem, reading, start))]
     best = _exchanged(problem, reading, min(tries, key=lambda one: one.total), start.kept)
     return [best, start] if float(np.max(reading.rounding, initial=0.0)) > CLOSE else [best]
+
+
+def _boxed(problem: Problem, reading: Reading, lost: float) -> Reading:
+    """With the limits of sales and purchases of a trade that loses so much of the NAV."""
+    box = read(problem, lost).market
+    return replace(reading, market=replace(reading.market, lower=box.lower, upper=box.upper))
 
 
 def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
@@ -288,12 +329,13 @@ def _additions(
     """
     earns = _earnings(reading, solution) - _fixed(reading, solution)
     ends, legs = _ends(reading), np.flatnonzero(allowed & ~used & (_ends(reading)[:, 0] >= 0))
-    found = [(float(earns[leg]), (leg,)) for leg in legs if earns[leg] > 0]
+    found: list[tuple[float, tuple[int, ...]]] = []
+    found += [(float(earns[leg]), (int(leg),)) for leg in legs if earns[leg] > 0]
     busy = set(ends[used].reshape(-1).tolist())
     for token in set(ends[legs].reshape(-1).tolist()) - busy:
         into, out = legs[ends[legs, 1] == token], legs[ends[legs, 0] == token]
         found += [
-            (float(earns[a] + earns[b]), (a, b)) for a in into for b in out if earns[a] + earns[b] > 0
+            (float(earns[a] + earns[b]), (int(a), int(b))) for a in into for b in out if earns[a] + earns[b] > 0
         ]  # fmt: skip
     best = sorted(found, reverse=True)[:ADDITIONS]
     return [np.isin(np.arange(len(used)), more) for _, more in best]
@@ -386,18 +428,19 @@ def _exact(problem: Problem, reading: Reading, attempt: _Attempt, session: int) 
 def _tightened(
     problem: Problem, reading: Reading, attempt: _Attempt, session: int, refused: Plan
 ) -> Plan | None:
-    """The same legs, less loss: what whole token units lose on top is kept free. Matters in tiny vaults."""
-    nav, room = policy.nav(problem.state), reading.market.room.copy()
+    """The same legs within limits as the exact amounts have them: what rounding loses on top is kept free."""
+    nav, kept = policy.nav(problem.state), attempt.kept & (attempt.value_in > DUST)
     limited = np.array([name in LOSS_ROWS for name in reading.row_names])
     for _ in range(TIGHTENINGS):
-        lost = 1 - policy.nav(problem.state, refused.balances_after) / nav
-        excess = lost + float(np.sum(attempt.change))
-        if excess <= 0:
+        if refused.verdict is None:
             return None
-        room = room - limited * 1.1 * excess
-        tight = replace(reading, market=replace(reading.market, room=room))
-        attempt = _runnable(problem, tight, attempt.kept & (attempt.value_in > DUST), attempt.solution)
-        refused = _carry_out(problem, tight, attempt, session, 1.0)
+        lost = 1 - policy.nav(problem.state, refused.balances_after) / nav
+        excess = max(lost + float(np.sum(attempt.change)), 0.0)
+        reading = _boxed(problem, reading, lost + 0.02 * abs(lost) + MARGIN)
+        room = reading.market.room - limited * 1.1 * excess
+        reading = replace(reading, market=replace(reading.market, room=room))
+        attempt = _runnable(problem, reading, kept, attempt.solution)
+        refused = _carry_out(problem, reading, attempt, session, 1.0)
         if not refused.reason:
             return refused
     return None
