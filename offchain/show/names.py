@@ -32,9 +32,9 @@ class Names:
         return self.symbol[token.lower()]
 
     def amount(self, token: str, units: int) -> str:
-        """In whole tokens: two decimals from a thousand on, four from one on, else six; the JSON is exact."""
+        """In whole tokens: no decimals from a million on, two from a thousand, four from one, else six."""
         whole = Decimal(units).scaleb(-self.decimals[token.lower()])
-        places = 2 if whole >= 1_000 else 4 if whole >= 1 else 6
+        places = next(n for least, n in ((10**6, 0), (10**3, 2), (1, 4), (0, 6)) if whole >= least)
         text = f"{whole:,.{places}f}"
         return "<0.000001" if units and not text.strip("0.,") else text
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -289,7 +289,8 @@ def _table(title: str, columns: Sequence[str], *, header: bool = True) -> Table:
     )  # fmt: skip
     for name in columns:
         right = name.startswith(">")
-        table.add_column(Text(name.lstrip(">")), justify="right" if right else "left", no_wrap=right)
+        justify: JustifyMethod = "right" if right else "left"
+        table.add_column(Text(name.lstrip(">")), justify=justify, no_wrap=right, overflow="fold")
     return table
 
 

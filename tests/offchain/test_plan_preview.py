@@ -252,6 +252,20 @@ def test_tables_fit_and_symbols_stay_as_they_are(found: Preview, width: int) -> 
     json.dumps(plan_json(found, NAMES, None))
 
 
+def test_large_amounts_and_long_symbols_lose_nothing() -> None:
+    depth = 10**10 * E18
+    pool = V2Pool("0x" + "8" * 40, CASH, STOCK, 30, depth, depth)
+    found = seen(60, pools=(pool,), balances=(40_000_000 * E18, 60_000_000 * E18))
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    names = Names.of([(CASH, "wstUSDCvault", 18), (STOCK, "LONGSYMBOL12", 18)])
+    print_plan(found, names, None, explain=False, console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    (leg,) = found.plan.legs
+    assert f" {leg.amount_in // E18:,} " in text and f" {leg.min_out // E18:,} " in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_columns_are_aligned() -> None:
     lines = text_of(seen(60)).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(" cause"))
@@ -295,6 +309,7 @@ def test_outside_quotes_have_their_place() -> None:
         (E18 // 8, "0.125000"),
         (E18, "1.0000"),
         (12_345 * E18 + E18 // 2, "12,345.50"),
+        (1_234_567 * E18 + E18 // 5, "1,234,567"),
     ],
 )
 def test_amounts_in_whole_tokens(units: int, expected: str) -> None:
