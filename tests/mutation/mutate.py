@@ -46,11 +46,13 @@ from scripts import build_artifacts  # noqa: E402
 from scripts.build_artifacts import compile_contract  # noqa: E402
 from tests.mutation import quick_vyper  # noqa: E402
 from tests.mutation.operators import CLASSES, Mutant, mutants  # noqa: E402
+from tests.mutation.quick_vyper import compile_quickly  # noqa: E402
 from tests.support import evm  # noqa: E402
 from tests.support.evm import COMPILED  # noqa: E402
 
 REPORT = ROOT / "reports" / "mutation.json"
 KEPT = ROOT / "build" / "mutation.jsonl"
+PASSED = ROOT / "build" / "mutation-passed.json"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 TIMEOUT = 900  # seconds; who runs longer is killed, as a test that hangs would be noticed
 UNIT = "tests/unit"
@@ -152,10 +154,8 @@ class Judge:
         if original["sourceHash"] == digest:
             return original
         try:
-            broken: dict[str, Any] = compile_contract(source, evm_version)
+            broken = compile_quickly(self.folder, source, evm_version)
         except (vyper.exceptions.VyperException, vyper.exceptions.VyperInternalException):
-            self.end("does not compile")
-        if len(broken["deployedBytecode"]) // 2 - 1 > build_artifacts.MAX_CODE_SIZE:
             self.end("does not compile")
         self.same_code &= _code(broken) == _code(original)
         return broken
@@ -188,12 +188,8 @@ class Campaign:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Called by pytest in place of running the tests."""
         self.items = session.items
-        unbroken = self.start(self.bench.folder, session.items)
-        os.waitpid(unbroken, 0)
-        told = json.loads((self.bench.folder / "verdict").read_text())
-        self.seconds: dict[str, float] = told["seconds"]
-        if told["killer"]:
-            self.problem = f"a test fails on the contracts as they are: {told['killer']}"
+        self.seconds = self.known.seconds(session.items) or self.pass_unbroken()
+        if self.problem:
             return True
         gc.collect()
         gc.freeze()
@@ -205,6 +201,17 @@ class Campaign:
                 if verdict == "survived":
                     progress.print(f"survived: {mutant.line} {mutant.key}", markup=False)
         return True
+
+    def pass_unbroken(self) -> dict[str, float]:
+        """How long each test takes on the contracts as they are, which it must pass."""
+        os.waitpid(self.start(self.bench.folder, self.items), 0)
+        told = json.loads((self.bench.folder / "verdict").read_text())
+        if told["killer"]:
+            self.problem = f"a test fails on the contracts as they are: {told['killer']}"
+        else:
+            self.known.passed(told["seconds"])
+        seconds: dict[str, float] = told["seconds"]
+        return seconds
 
     def verdicts(self) -> Iterator[tuple[Mutant, str]]:
         """As they come in, `workers` at a time."""
@@ -281,6 +288,23 @@ class Ledger:
     def killer(self, mutant: Mutant) -> str:
         """The test that killed it last time."""
         return self.rows[mutant.key].killer if mutant.key in self.rows else ""
+
+    def passed(self, seconds: dict[str, float]) -> None:
+        """Remember that these tests pass on the contracts as they are, and how long each takes."""
+        PASSED.write_text(json.dumps({"texts": self.all_texts(), "seconds": seconds}))
+
+    def seconds(self, items: list[pytest.Item]) -> dict[str, float]:
+        """By test, if all have passed on these very texts; else nothing."""
+        told = json.loads(PASSED.read_text()) if PASSED.exists() else {"texts": ""}
+        known = (
+            told["texts"] == self.all_texts() and {item.nodeid for item in items} <= told["seconds"].keys()
+        )
+        found: dict[str, float] = told["seconds"] if known else {}
+        return found
+
+    def all_texts(self) -> str:
+        """A digest of all contracts and tests."""
+        return hashlib.sha256("\0".join([*self.sources.values(), *self.tests.values()]).encode()).hexdigest()
 
     def digest(self, mutant: Mutant, killer: str) -> str:
         """Of the mutant's file and of the test that killed it, or of all its tests."""
