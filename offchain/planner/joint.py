@@ -179,25 +179,14 @@ def bound(market: Market, prices: Vector, multipliers: Vector) -> float:
     def gradient(x: Vector) -> Vector:
         return np.asarray(market.quadratic @ (market.drift + x) + linear)
 
-    x = _box_minimum(market.quadratic, linear + market.quadratic @ market.drift, market.lower, market.upper)
+    x = np.zeros(n)
+    _box(market.quadratic, linear + market.quadratic @ market.drift, market.lower, market.upper, x)
     moved = market.drift + x
     best = float(0.5 * moved @ market.quadratic @ moved + linear @ x)
-    slope = gradient(x)  # the quadratic lies above its tangent: what x may still miss
+    slope = gradient(x)  # the quadratic lies above its tangent: what x may still miss, whoever found it
     missed = float(np.sum(np.minimum(slope * (market.lower - x), slope * (market.upper - x))))
     scale = 1e-12 * (1.0 + float(np.sum(value_out)) + abs(best))  # for the rounding of all these floats
     return best + missed - float(mu @ market.room) - arbitrage - scale - _cost(market, np.zeros(n))
-
-
-def _box_minimum(q: Matrix, c: Vector, low: Vector, high: Vector) -> Vector:
-    """About the least of ½ xᵀ q x + cᵀ x in the box, by projected gradient steps; `bound` counts what it misses."""
-    x = np.clip(-c / np.diag(q), low, high)
-    for _ in range(400):
-        before = x.copy()
-        for i in range(len(c)):
-            x[i] = min(max(x[i] - (c[i] + q[i] @ x) / q[i, i], low[i]), high[i])
-        if np.max(np.abs(x - before)) < 1e-15:
-            break
-    return x
 
 
 # ---------------------------------------------------------------- compiled

@@ -657,7 +657,9 @@ def _certificate(
     nav = policy.nav(problem.state)
     reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
     fixed = GAS_REBALANCE * problem.gas_price
-    lowest = min(_bound_with_gas(problem, reading, node, search.solution) for node in frontier)
+    lowest = np.inf
+    for node in frontier:
+        lowest = min(lowest, _bound_with_gas(problem, reading, node, search.solution, lowest))
     bounded = idle + int((lowest - ROUNDING) * nav) + fixed
     some = keep_legs(reading, search.kept)
     routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav)
@@ -665,21 +667,26 @@ def _certificate(
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
 
 
-def _bound_with_gas(problem: Problem, reading: Reading, node: _Attempt, other: joint.Solution) -> float:
+def _bound_with_gas(
+    problem: Problem, reading: Reading, node: _Attempt, other: joint.Solution, enough: float
+) -> float:
     """The best bound over a branch's legs from prices between its own and another solution's: any lead to a bound.
 
-    Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing.
+    Weak duality with fixed costs: a leg adds what it earns at these prices less its gas, or nothing. `enough`: the
+    first bound above it will do.
     """
     some, own = keep_legs(reading, node.kept), node.solution
-    s, bounds = some.market.segments, []
+    s, best = some.market.segments, -np.inf
     for part in (0.0, 0.25, 0.5, 0.75, 1.0) if problem.gas_price else (0.0,):
         prices = (1 - part) * own.prices + part * other.prices
         value_in, value_out = s.flows(prices)
         profit = prices[s.token_out] * value_out - prices[s.token_in] * value_in
         kept_by_gas = np.minimum(np.bincount(some.leg, profit, len(reading.gas)), reading.gas)
         multipliers = (1 - part) * own.multipliers + part * other.multipliers
-        bounds.append(joint.bound(some.market, prices, multipliers) + float(np.sum(kept_by_gas)))
-    return max(bounds)
+        best = max(best, joint.bound(some.market, prices, multipliers) + float(np.sum(kept_by_gas)))
+        if best > enough:
+            break
+    return best
 
 
 def _fees(problem: Problem, reading: Reading, legs: tuple[PlannedLeg, ...]) -> int:
