@@ -167,6 +167,16 @@ def units(amount: Any, decimals: int) -> int:
     return int(Decimal(str(amount)).scaleb(decimals))
 
 
+def bound(asset: dict[str, Any], name: str) -> int:
+    """A price bound, USD WAD, or exit: the oracle keeps 8 digits, and a second run compares with what it kept."""
+    price = units(need(asset, name), 18)
+    if len(str(price).rstrip("0")) > 8:
+        sys.exit(
+            f"{asset['symbol']}: {name}: {asset[name]} has more than 8 digits, which is what the oracle keeps"
+        )
+    return price
+
+
 def artifact_of(name: str) -> dict[str, Any]:
     """A contract as committed."""
     found: dict[str, Any] = json.loads(
@@ -242,7 +252,7 @@ def set_feeds(
 ) -> None:
     """Step 2: the first feed of each asset, then the oracle's owner."""
     for asset in assets:
-        bounds = units(need(asset, "min_price_usd"), 18), units(need(asset, "max_price_usd"), 18)
+        bounds = bound(asset, "min_price_usd"), bound(asset, "max_price_usd")
         wanted = (need(asset, "feed"), need(asset, "heartbeat_seconds"), *bounds)
         feed, _, heartbeat, least, most = oracle.feeds(need(asset, "token"))
         if feed == ZERO:

@@ -49,11 +49,13 @@ def test_deploy_writes_the_addresses_and_what_explorers_verify(addresses):
         ("vault", "keepers", ["0x" + "11" * 20] * 4, "keepers: 4 at most, the auction counted"),
         ("auction", "start_bps", None, "start_bps: missing"),
         ("oracle", "delay_seconds", None, "delay_seconds: missing"),
+        ("assets", "min_price_usd", 1.23456789, "WETH: min_price_usd: 1.23456789 has more than 8 digits"),
     ],
 )
 def test_deploy_names_the_field_that_is_wrong(tmp_path, section, field, value, message):
     plan = yaml.safe_load((deploy.ROOT / "deploy" / "example.yaml").read_text())
-    part = plan["vault"]["rules"] if section == "rules" else plan[section]
+    parts = plan | {"rules": plan["vault"]["rules"], "assets": plan["assets"][0]}
+    part = parts[section]
     part[field] = value
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan))
