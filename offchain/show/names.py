@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,9 +41,5 @@ class Names:
 
     def said(self, text: str) -> str:
         """The text with every address replaced by its symbol."""
-        for token, symbol in self.symbol.items():
-            place = text.lower().find(token)
-            while place >= 0:
-                text = text[:place] + symbol + text[place + len(token) :]
-                place = text.lower().find(token)
-        return text
+        known = re.compile("|".join(map(re.escape, self.symbol)), re.IGNORECASE | re.ASCII)
+        return known.sub(lambda found: self.symbol[found[0].lower()], text)

@@ -316,6 +316,12 @@ def test_amounts_in_whole_tokens(units: int, expected: str) -> None:
     assert NAMES.amount(STOCK, units) == expected
 
 
+def test_addresses_are_said_as_symbols() -> None:
+    names = Names.of([("0x" + "aB" * 20, "İX", 18), (STOCK, "ACME", 18)])
+    text = f"outside the band: 0x{'AB' * 20}, {STOCK}, 0x{'ab' * 20}, {EXECUTOR}"
+    assert names.said(text) == f"outside the band: İX, ACME, İX, {EXECUTOR}"
+
+
 def test_symbols_that_a_terminal_cannot_show() -> None:
     names = Names.of([(CASH, "a\x1b[31m\n" + "b" * 40, 18), (STOCK, "\x00", 18)])
     assert names.of_token(CASH) == "a[31mbbbbbbb"
