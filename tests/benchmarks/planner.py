@@ -37,10 +37,10 @@ def main() -> int:
             if args.only in (None, name):
                 task = bar.add_task(name, total=part.ticks(args.quick))
                 found[name], curves, notes[name] = part.run(args.quick, lambda task=task: bar.advance(task))
+                common.write(name, found[name])
                 if name in SIZE_OF:
                     panels.append((title, SIZE_OF[name], f"{unit}, median", curves))
     for name, rows in found.items():
-        common.write(name, rows)
         common.show(PARTS[name][1], rows, notes[name])
     if panels:
         common.draw("planner", panels)

@@ -255,7 +255,7 @@ def cold(p: Tracking, calls: int) -> tuple[dict[str, list[float]], Answers]:
         return lambda: answers.__setitem__(name, [(p, call(p))])
 
     tasks = {name: kept(name, peer) for name, peer in (COLD | {"ours, cold": solve}).items()}
-    return taking_turns(tasks, 1 if calls <= 2 else 3, dict.fromkeys([*DIRECT, "ours, cold"], calls)), answers
+    return taking_turns(tasks, rounds(calls), dict.fromkeys([*DIRECT, "ours, cold"], calls)), answers
 
 
 def warm(p: Tracking, seed: int, moves: int) -> tuple[dict[str, list[float]], Answers]:
@@ -269,8 +269,13 @@ def warm(p: Tracking, seed: int, moves: int) -> tuple[dict[str, list[float]], An
         "OSQP warm": lambda: answers.__setitem__("OSQP warm", [(q, osqp_again(solver, q)) for q in after]),
         "ours, warm": lambda: answers.__setitem__("ours, warm", [(q, ours.solve(q)) for q in after]),
     }
-    spent = taking_turns(tasks, 1)
-    return {name: [times[0] / moves] for name, times in spent.items()}, answers
+    spent = taking_turns(tasks, rounds(moves))
+    return {name: [seconds / moves for seconds in times] for name, times in spent.items()}, answers
+
+
+def rounds(in_a_row: int) -> int:
+    """Turns on each instance."""
+    return 1 if in_a_row <= 2 else 3
 
 
 def osqp_again(solver: osqp.OSQP, q: Tracking) -> Vector:
