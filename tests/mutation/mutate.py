@@ -291,16 +291,16 @@ class Ledger:
 
     def passed(self, seconds: dict[str, float]) -> None:
         """Remember that these tests pass on the contracts as they are, and how long each takes."""
-        PASSED.write_text(json.dumps({"texts": self.all_texts(), "seconds": seconds}))
+        told = {"texts": self.all_texts(), "seconds": self.seconds([]) | seconds}
+        PASSED.write_text(json.dumps(told))
 
     def seconds(self, items: list[pytest.Item]) -> dict[str, float]:
         """By test, if all have passed on these very texts; else nothing."""
-        told = json.loads(PASSED.read_text()) if PASSED.exists() else {"texts": ""}
+        told = json.loads(PASSED.read_text()) if PASSED.exists() else {"texts": "", "seconds": {}}
         known = (
             told["texts"] == self.all_texts() and {item.nodeid for item in items} <= told["seconds"].keys()
         )
-        found: dict[str, float] = told["seconds"] if known else {}
-        return found
+        return dict(told["seconds"]) if known else {}
 
     def all_texts(self) -> str:
         """A digest of all contracts and tests."""
