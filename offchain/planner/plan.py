@@ -46,6 +46,7 @@ __all__ = ["Certificate", "Costs", "Plan", "PlannedLeg", "Problem", "plan"]
 
 DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
+LARGEST_MARGIN = 1e-5  # of NAV: the same in a vault of few token units
 MAX_SOLVES = 150  # of each search
 ADDITIONS = 4  # legs, or pairs of legs, that are tried beside those in use
 SCALINGS = 8  # rounds of slope scaling
@@ -190,6 +191,8 @@ def _search(problem: Problem, reading: Reading, start: _Attempt) -> list[_Attemp
         start = _runnable(problem, reading, start.kept, start.solution)
         if -float(np.sum(start.change)) <= assumed:
             break
+    reading = _inside(reading)
+    start = _runnable(problem, reading, start.kept, start.solution)
     if float(np.sum(_fixed(reading, start.solution)[start.value_in > DUST])) < CLOSE:
         return [start]
     tries = [_eliminate(problem, reading, one) for one in (start, _concentrated(problem, reading, start))]
@@ -203,6 +206,13 @@ def _boxed(problem: Problem, reading: Reading, lost: float) -> Reading:
     return replace(reading, market=replace(reading.market, lower=box.lower, upper=box.upper))
 
 
+def _inside(reading: Reading) -> Reading:
+    """With the drifts at which the session closes a rounding nearer, so that it does close."""
+    n, closing = reading.market.assets, np.array([name == "closing" for name in reading.row_names])
+    nearer = min(MARGIN + 2 * float(np.max(reading.unit[:n])), LARGEST_MARGIN)
+    return replace(reading, market=replace(reading.market, room=reading.market.room - nearer * closing))
+
+
 def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint.Solution | None) -> _Attempt:
     """The optimum over legs that form no circle, each of the smallest size at least."""
     attempt = _attempt(problem, reading, kept, guess)
@@ -211,6 +221,8 @@ def _runnable(problem: Problem, reading: Reading, kept: np.ndarray, guess: joint
         if not cuts:
             used = attempt.value_in > DUST
             small = used & (attempt.value_in < problem.min_leg_value / policy.nav(problem.state))
+            units = reading.unit[_ends(reading)]  # less than one cannot be sold or paid
+            small |= used & ((attempt.value_in < units[:, 0]) | (attempt.value_out < units[:, 1]))
             cuts = [small] if np.any(small) else []
         if not cuts:
             return attempt
@@ -533,6 +545,8 @@ class _Run:
     def _spend(self, token: int) -> None:
         """Sell what is at hand over the token's legs: all of it, unless the vault is to keep some."""
         legs, at_hand = self.leaving[token], self.at_hand[token]
+        if at_hand == 0:  # its legs were the optimiser's rounding
+            return
         flows = self.attempt.value_in[legs]
         keeps = token < len(self.back) and self._keeps(token)
         wanted = at_hand
