@@ -44,6 +44,8 @@ def test_is_recorded(desk: Desk, oracle: Contract) -> None:
         (ONE, [0, 0]),
         (ONE[:2], [0, 0, 0]),
         ([*ONE, WAD], [0, 0, 0, 0]),
+        ([*ONE, WAD], [0, 0, 0]),
+        (ONE, [0, 0, 0, 0]),
         (ONE, [0, 0, 5]),
         (ONE, [1, 0, 0]),
         ([WAD, 0, WAD], [0, 0, 0]),
@@ -64,6 +66,13 @@ def test_need_not_price_what_is_in_quarantine(desk: Desk, oracle: Contract) -> N
     desk.at_once("quarantine", desk.tokens[1].address, sender=GUARDIAN)
     desk.execute("set_oracle", oracle.address)
     assert desk.vault.call("oracle") == oracle.address.lower()
+
+
+@pytest.mark.parametrize("i", [0, 2])
+def test_must_price_what_stands_beside_a_quarantine(desk: Desk, oracle: Contract, i: int) -> None:
+    desk.at_once("quarantine", desk.tokens[1].address, sender=GUARDIAN)
+    oracle.call("set_prices", ONE, [5 if j == i else 0 for j in range(3)])
+    refuses(desk, oracle.address, "price not usable")
 
 
 def test_that_is_no_oracle_reverts(desk: Desk) -> None:
