@@ -9,9 +9,9 @@
     python tests/mutation/mutate.py --report             print what is known, judge nothing
 
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
-survived when all of them have passed (with --quick it stays not judged). The order only saves time: first the test that killed it last time, then the file
-of its function's name, then whatever has killed most per second. Mutants that nobody can tell from the original are
-argued in equivalent.json; any other survivor makes the run fail.
+survived when all of them have passed (with --quick it stays not judged). The order only saves time: first the test that
+killed it last time, then the file of its function's name, then whatever has killed most per second. Mutants that nobody
+can tell from the original are argued in equivalent.json; any other survivor makes the run fail.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
@@ -303,7 +303,9 @@ class Ledger:
 
     def seconds(self, items: list[pytest.Item]) -> dict[str, float]:
         """By test, if all have passed on these very texts; else nothing."""
-        told = json.loads(PASSED.read_text()) if PASSED.exists() else {"texts": "", "seconds": {}}
+        told: dict[str, Any] = {"texts": "", "seconds": {}}
+        if PASSED.exists():
+            told = json.loads(PASSED.read_text())
         known = (
             told["texts"] == self.all_texts() and {item.nodeid for item in items} <= told["seconds"].keys()
         )
