@@ -112,7 +112,7 @@ def write(name: str, rows: Sequence[Row]) -> None:
 def draw(name: str, panels: Sequence[tuple[str, str, str, Curves]]) -> None:
     """Growth with size, logarithmic on both axes: (title, label of the sizes, of the times, curves) side by side."""
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(6.5 * len(panels), 4.8), layout="constrained", squeeze=False
+        1, len(panels), figsize=(7 * len(panels), 4.8), layout="constrained", squeeze=False
     )
     for axis, (title, sizes, times, curves) in zip(axes[0], panels, strict=True):
         for label, points in curves.items():
@@ -127,7 +127,7 @@ def draw(name: str, panels: Sequence[tuple[str, str, str, Curves]]) -> None:
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     REPORTS.mkdir(parents=True, exist_ok=True)
     figure.savefig(REPORTS / f"{name}.png", dpi=110)
     plt.close(figure)
