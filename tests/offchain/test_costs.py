@@ -599,8 +599,9 @@ def test_totals_add_up_by_cause() -> None:
         )
 
 
-def test_gas_without_a_price_is_not_known_and_in_no_total() -> None:
-    found = totals([UNPRICED])
+@pytest.mark.parametrize("others", [[], [replace(REVERTED, gas=None)]])
+def test_gas_without_a_price_is_not_known_and_in_no_total(others: list[Entry]) -> None:
+    found = totals([UNPRICED, *others])
     assert found["gas"] == Line(None, None, None, None)
     assert (found["gas"].difference, found["gas"].difference_bps) == (None, None)
     assert (found["total"].predicted, found["total"].realised) == (28 * WAD, 35 * WAD)
