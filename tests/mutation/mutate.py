@@ -281,7 +281,7 @@ class Ledger:
 
     def add(self, mutant: Mutant, verdict: str, killer: str) -> None:
         """Remember, here and on disk."""
-        row = Verdict(mutant.key, verdict, killer, self.digest(mutant, killer))
+        row = Verdict(mutant.key, verdict, killer, self.digest(mutant, verdict, killer))
         self.rows[mutant.key] = row
         KEPT.parent.mkdir(exist_ok=True)
         with KEPT.open("a") as file:
@@ -290,7 +290,11 @@ class Ledger:
     def verdict(self, mutant: Mutant) -> str:
         """`not judged` where nothing is known or the texts have changed since."""
         row = self.rows.get(mutant.key)
-        return row.verdict if row and row.digest == self.digest(mutant, row.killer) else "not judged"
+        return (
+            row.verdict
+            if row and row.digest == self.digest(mutant, row.verdict, row.killer)
+            else "not judged"
+        )
 
     def killer(self, mutant: Mutant) -> str:
         """The test that killed it last time."""
@@ -315,13 +319,11 @@ class Ledger:
         """A digest of all contracts and tests."""
         return hashlib.sha256("\0".join([*self.sources.values(), *self.tests.values()]).encode()).hexdigest()
 
-    def digest(self, mutant: Mutant, killer: str) -> str:
-        """Of the mutant's file and of the test that killed it, or of all its tests."""
-        tests = (
-            (killer.partition("::")[0],)
-            if "::" in killer
-            else tuple(f"{folder}/" for folder in tests_of(mutant))
-        )
+    def digest(self, mutant: Mutant, verdict: str, killer: str) -> str:
+        """Of the mutant's file and of the test that killed it, or for a survivor of all its tests."""
+        tests = tuple(f"{folder}/" for folder in tests_of(mutant)) if verdict == "survived" else ()
+        if "::" in killer:
+            tests = (killer.partition("::")[0],)
         texts = [
             self.sources[mutant.file],
             *(text for file, text in self.tests.items() if file.startswith(tests)),
