@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -61,7 +62,8 @@ STATISTICS = (
     "flow_costs",
 )
 MIN_TURNOVER = 1e-9  # of the value: less than this is rounding, not a rebalance
-STEPS = 200  # of Newton's method at most; it takes 1 to 10
+STEPS = 200  # of Newton's method at most; it takes 1 to 5
+PRECISION = 1e-12  # of Y: its last step
 NEAR = 1e-9  # of a pool's depth: it may not be emptied further
 # outcomes of a simulation
 FINE, TOO_DEAR, DRAINED, FLOW_TOO_DEAR, FLOW_TOO_LARGE = range(5)
@@ -116,7 +118,7 @@ def _bill(
     return proportional, shift, pool, slope
 
 
-@_compiled
+@_compiled_loosely
 def _settle(
     goals: Floats,
     moved: Floats,
@@ -127,10 +129,11 @@ def _settle(
     rate: Floats,
     impact: Floats,
     depth: Floats,
+    bill: Floats,
 ) -> tuple[float, int]:
     """The root Y of F (module docstring) and the outcome; `goals` and `moved` are 0 for what is not traded.
 
-    `kept`: the part of Y that stays cash.
+    `kept`: the part of Y that stays cash. `bill` (4,) is filled with the costs.
     """
     budget, total = cash, kept
     for i in range(goals.size):
@@ -140,13 +143,14 @@ def _settle(
         return 0.0, TOO_DEAR
     y, limited = budget / total, False
     if depth.shape[0] > 0:  # start where every pool can still pay
+        r = row if depth.shape[0] > 1 else 0
         for i in range(goals.size):
-            most = moved[i] + (1 - NEAR) * depth[row if depth.shape[0] > 1 else 0, i]
-            if goals[i] * y > most:
-                y, limited = most / goals[i], True
+            if goals[i] * y > moved[i] + (1 - NEAR) * depth[r, i]:
+                y, limited = (moved[i] + (1 - NEAR) * depth[r, i]) / goals[i], True
+    bill[1] = fixed
     for _ in range(STEPS):
-        a, b, c, slope = _bill(goals, y, moved, row, rate, impact, depth)
-        f = y * total + fixed - budget + a + b + c
+        bill[0], bill[2], bill[3], slope = _bill(goals, y, moved, row, rate, impact, depth)
+        f = y * total + fixed - budget + bill[0] + bill[2] + bill[3]
         if limited and f < 0:
             return 0.0, DRAINED
         limited = False
@@ -154,7 +158,7 @@ def _settle(
         y -= step
         if not (y > 0 and total + slope > 0):
             return 0.0, TOO_DEAR
-        if step <= 1e-15 * y:
+        if step <= PRECISION * y:  # what is left after it is smaller by the costs' slope or by its square
             break
     return y, FINE
 
@@ -256,9 +260,7 @@ def _rebalance(
     bill: Floats,
 ) -> tuple[float, float, int]:
     """From goals as weights to values after costs, in place; (value after, value traded, outcome) and the bill (4,)."""
-    y, outcome = _settle(goals, moved, cash, 0.0, fixed, row, rate, impact, depth)
-    bill[0], bill[2], bill[3], _ = _bill(goals, y, moved, row, rate, impact, depth)
-    bill[1] = fixed
+    y, outcome = _settle(goals, moved, cash, 0.0, fixed, row, rate, impact, depth, bill)
     after = turnover = 0.0
     for i in range(goals.size):
         x = goals[i] * y - moved[i]
@@ -278,17 +280,19 @@ def _by_route(
     rate: Floats,
     impact: Floats,
     depth: Floats,
+    nothing: Floats,
+    bill: Floats,
 ) -> tuple[float, float, int]:
     """What a flow for cash changes the value by, what its trading costs who comes or goes, and the outcome.
 
-    `slice_`: the portfolio's weights, `kept`: its cash as a weight.
+    `slice_`: the portfolio's weights, `kept`: its cash as a weight. `nothing` is 0, `bill` scratch.
     """
-    nothing, legs = np.zeros(slice_.size), 0
+    legs = 0
     for i in range(slice_.size):
         legs += slice_[i] > 0
     cost = per_leg * legs
     if amount > 0:
-        added, outcome = _settle(slice_, nothing, amount, kept, cost, row, rate, impact, depth)
+        added, outcome = _settle(slice_, nothing, amount, kept, cost, row, rate, impact, depth, bill)
         return added, amount - added, FINE if outcome == FINE else FLOW_TOO_DEAR
     a, b, c, _ = _bill(slice_, amount, nothing, row, rate, impact, depth)
     cost += a + b + c
@@ -332,6 +336,7 @@ def _simulate(
     index: Floats,
     stats: Floats,
     series: Floats,
+    events: Floats,
     trade_rows: Ints,
     kinds: NDArray[np.int8],
     bills: Floats,
@@ -339,8 +344,8 @@ def _simulate(
 ) -> tuple[int, int]:
     """One policy over all rows; fills `index` (T,), `stats` and, where they are not empty, the others.
 
-    series (6, T): value, cash, dividends, fees, flows, their costs. By trade, as far as there are any: trade_rows (T,),
-    kinds (T,), bills (T, 4), trades (2, T, n): values traded and units after.
+    series (2, T): value, cash. events (4, T): dividends, fees, flows, their costs. By trade, as far as there are any:
+    trade_rows (T,), kinds (T,), bills (T, 4), trades (2, T, n): values traded and units after.
 
     Returns the outcome and the row that it concerns.
     """
@@ -350,7 +355,8 @@ def _simulate(
     targets, bands, stops, calendar_stops = table[0], table[1], table[2], table[3]
     by_slots, by_bands = mode != THRESHOLD, mode != CALENDAR
     has_dividends, has_in_kind, has_route = dividends.shape[0] > 0, in_kind.size > 0, by_route.size > 0
-    keeps_series, keeps_trades, trade = series.shape[1] > 0, trades.shape[1] > 0, 0
+    keeps_series, keeps_events = series.shape[1] > 0, events.shape[1] > 0
+    keeps_trades, trade = trades.shape[1] > 0, 0
     no_stops, held, goals, moved, bill = np.zeros((1, n)), np.empty(n), np.empty(n), np.empty(n), np.empty(4)
     units, scale, cash = holdings.copy(), 1.0, start  # held are scale · units
     shares, empty = start, True
@@ -391,7 +397,7 @@ def _simulate(
             for i in range(n):
                 held[i] = scale * units[i] * prices[row, i] / value
             added, flow_cost, outcome = _by_route(
-                by_route[row], held, cash / value, row, per_leg, rate, impact, depth
+                by_route[row], held, cash / value, row, per_leg, rate, impact, depth, no_stops[0], bill
             )
             grow = 1 + added / value
             if outcome != FINE or grow <= 0:
@@ -454,12 +460,8 @@ def _simulate(
         index[row] = value / shares
         if keeps_series:
             series[0, row], series[1, row] = value, cash
-            if has_dividends:
-                series[2, row] = paid
-            if fee > 0:
-                series[3, row] = fee_paid
-            if flow != 0:
-                series[4, row], series[5, row] = flow, flow_cost
+        if keeps_events:
+            events[0, row], events[1, row], events[2, row], events[3, row] = paid, fee_paid, flow, flow_cost
     stats[VALUE] = index[-1] * shares
     _summary(index, years, stats)
     return FINE, 0
@@ -476,6 +478,19 @@ class Job:
     cash: float
     holdings: Floats  # (n,) units
     shared: tuple[Any, ...]  # first arguments of the kernel
+
+    @property
+    def quiet(self) -> bool:
+        """No dividends and no flows."""
+        market = self.market
+        return market.dividends is None and market.flows_in_kind is None and market.flows_by_route is None
+
+    @cached_property
+    def zeros(self) -> Floats:
+        """(4, T) what a quiet market pays, for all results to share."""
+        zeros = np.zeros((4, len(self.market.times)))
+        zeros.flags.writeable = False
+        return zeros
 
     @staticmethod
     def of(data: Any, costs: Costs | None = None, cash: float = 1_000_000.0, holdings: Any = None) -> Job:
@@ -524,11 +539,19 @@ def simulate(job: Job, policy: Policy) -> Result:
     """`run` for a job that is prepared already."""
     market, plan = job.market, schedule(policy, job.market)
     rows, n = market.shape
-    index, series = np.empty(rows), np.zeros((6, rows))
+    index, series = np.empty(rows), np.empty((2, rows))
+    quiet = policy.fee_bps == 0 and job.quiet
+    events = job.zeros if quiet else np.empty((4, rows))
     # room for a trade in every row; only what is used is ever touched
     trade_rows, kinds = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int8)
     bills, trades = np.empty((rows, len(CAUSES))), np.empty((2, rows, n))
-    stats = play(job, policy, plan, index, (series, trade_rows, kinds, bills, trades))
+    stats = play(
+        job,
+        policy,
+        plan,
+        index,
+        (series, np.empty((4, 0)) if quiet else events, trade_rows, kinds, bills, trades),
+    )
     count = int(stats[REBALANCES])
     return Result(
         market=market,
@@ -536,10 +559,10 @@ def simulate(job: Job, policy: Policy) -> Result:
         value=series[0],
         index=index,
         cash=series[1],
-        dividends=series[2],
-        fees=series[3],
-        flows=series[4],
-        flow_costs=series[5],
+        dividends=events[0],
+        fees=events[1],
+        flows=events[2],
+        flow_costs=events[3],
         trade_rows=trade_rows[:count].copy(),
         trade_kinds=kinds[:count].copy(),
         trade_costs=bills[:count].copy(),
@@ -553,7 +576,8 @@ def simulate(job: Job, policy: Policy) -> Result:
 def nothing_kept(n: int) -> tuple[Any, ...]:
     """Empty arrays for `play`: statistics only."""
     return (
-        np.empty((6, 0)),
+        np.empty((2, 0)),
+        np.empty((4, 0)),
         np.empty(0, dtype=np.int64),
         np.empty(0, dtype=np.int8),
         np.empty((0, len(CAUSES))),

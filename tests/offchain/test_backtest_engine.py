@@ -473,7 +473,8 @@ def test_dividends_wait_in_cash_for_the_next_rebalance() -> None:
 
 
 def test_holdings_are_not_bought_again() -> None:
-    market = Market(["2024-01-01", "2024-01-02"], [[10.0, 10], [20, 10]])
+    paid = [[1.0, 1], [0, 0]]  # in the first row: to who held them before
+    market = Market(["2024-01-01", "2024-01-02"], [[10.0, 10], [20, 10]], dividends=paid)
     policy = Policy([0.5, 0.5], Mode.THRESHOLD, bands=0.1)
     found = run(market, policy, Costs(proportional_bps=10), cash=0.0, holdings=[50, 50])
     assert found.value[0] == 1_000 and found.trade_rows.tolist() == [1]
@@ -562,6 +563,15 @@ def test_statistics_are_what_pandas_says() -> None:
     turnover = (abs(found.trades).sum(axis=1) / value_before).sum()
     assert found.statistics["turnover"] == pytest.approx(turnover, rel=1e-9)
     assert found.statistics["annual_turnover"] == pytest.approx(turnover / years, rel=1e-9)
+
+
+def test_the_first_purchase_is_part_of_the_drawdown() -> None:
+    found = run(
+        Market(["2024-01-01", "2024-01-02"], [[1.0, 1], [1, 1]]),
+        Policy([0.5, 0.5]),
+        Costs(proportional_bps=100),
+    )
+    assert found.statistics["max_drawdown"] == pytest.approx(1 - 1 / 1.01)
 
 
 # ---------------------------------------------------------------- refusals
