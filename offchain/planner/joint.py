@@ -238,12 +238,11 @@ def _newton(
         step = _direction(hess, grad, free, damping)
         went, length = False, 1.0
         for _ in range(40):
-            trial = np.minimum(np.maximum(z + length * step, low), high)
-            trial = np.maximum(
-                trial, np.minimum(low + 0.2 * (z - low), z)
-            )  # a price never falls to nothing at once
-            for i in range(tokens, size):
+            trial = z.copy()
+            for i in range(size):
                 trial[i] = min(max(z[i] + length * step[i], low[i]), high[i])
+                if i < tokens:  # a price never falls to nothing at once
+                    trial[i] = max(trial[i], min(low[i] + 0.2 * (z[i] - low[i]), z[i]))
             v, g, h = _dual(
                 trial,
                 tokens,
@@ -298,7 +297,7 @@ def _norm(grad: Any, z: Any, low: Any, high: Any) -> Any:
 @njit(cache=True)
 def _direction(hess: Any, grad: Any, free: Any, damping: Any) -> Any:
     """The Newton direction over the free variables, 0 for the others."""
-    index = np.flatnonzero(free)
+    index = _chosen(free)
     k = len(index)
     a, b = np.zeros((k, k)), np.zeros(k)
     for i in range(k):
@@ -307,10 +306,10 @@ def _direction(hess: Any, grad: Any, free: Any, damping: Any) -> Any:
             a[i, j] = hess[index[i], index[j]]
     for i in range(k):
         a[i, i] += damping * (1.0 + a[i, i])
-    solved = np.linalg.solve(a, b)
+    _solve(a, b)
     step = np.zeros(len(grad))
     for i in range(k):
-        step[index[i]] = solved[i]
+        step[index[i]] = b[i]
     return step
 
 
@@ -379,9 +378,9 @@ def _dual(
             grad[tokens + k] -= rows[k, i] * x[i]
     for i in range(n):
         grad[i] -= x[i]
-    index = np.flatnonzero(free)
+    index = _chosen(free)
     f = len(index)
-    if f > 0:
+    if f > 0:  # Pᵀ B⁻¹ P with B the free block of q, P what z adds to x's slope there
         block, pull = np.zeros((f, f)), np.zeros((f, size))
         for a in range(f):
             pull[a, index[a]] = 1.0
@@ -389,8 +388,60 @@ def _dual(
                 pull[a, tokens + k] = rows[k, index[a]]
             for b in range(f):
                 block[a, b] = q[index[a], index[b]]
-        hess += pull.T @ np.linalg.solve(block, pull)
+        _factor(block)
+        for i in range(size):
+            for a in range(f):
+                for b in range(a):
+                    pull[a, i] -= block[a, b] * pull[b, i]
+                pull[a, i] /= block[a, a]
+            for j in range(i + 1):
+                for a in range(f):
+                    hess[i, j] += pull[a, i] * pull[a, j]
+        for i in range(size):
+            for j in range(i):  # the segments' part is symmetric, too
+                hess[j, i] = hess[i, j]
     return value, grad, hess
+
+
+@njit(cache=True)
+def _chosen(mask: Any) -> Any:
+    """The indices of a mask."""
+    index = np.zeros(len(mask), np.int64)
+    k = 0
+    for i in range(len(mask)):
+        if mask[i]:
+            index[k] = i
+            k += 1
+    return index[:k]
+
+
+@njit(cache=True)
+def _factor(a: Any) -> Any:
+    """The Cholesky factor of a positive definite matrix, into its lower half; a pivot lost to rounding becomes tiny.
+
+    Loops, because numba takes ten seconds to compile a call of its LAPACK.
+    """
+    for i in range(len(a)):
+        for j in range(i + 1):
+            left = a[i, j]
+            for k in range(j):
+                left -= a[i, k] * a[j, k]
+            a[i, j] = left / a[j, j] if j < i else np.sqrt(max(left, 1e-15 * a[i, i] + 1e-300))
+
+
+@njit(cache=True)
+def _solve(a: Any, b: Any) -> Any:
+    """Solves a x = b for a positive definite matrix, x into b; a is overwritten."""
+    _factor(a)
+    n = len(b)
+    for i in range(n):
+        for k in range(i):
+            b[i] -= a[i, k] * b[k]
+        b[i] /= a[i, i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            b[i] -= a[k, i] * b[k]
+        b[i] /= a[i, i]
 
 
 @njit(cache=True)
@@ -418,7 +469,7 @@ def _box(q: Any, c: Any, low: Any, high: Any, x: Any) -> Any:
             f += free[i]
         if moved < 1e-15 or f == 0:
             break
-        index = np.flatnonzero(free)
+        index = _chosen(free)
         a, b = np.zeros((f, f)), np.zeros(f)
         for i in range(f):
             b[i] = -c[index[i]]
@@ -427,7 +478,8 @@ def _box(q: Any, c: Any, low: Any, high: Any, x: Any) -> Any:
                     b[i] -= q[index[i], j] * x[j]
             for j in range(f):
                 a[i, j] = q[index[i], index[j]]
-        exact = np.linalg.solve(a, b)
+        _solve(a, b)
+        exact = b
         stays = True
         for i in range(f):
             stays = stays and low[index[i]] <= exact[i] and exact[i] <= high[index[i]]
