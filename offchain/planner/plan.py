@@ -108,10 +108,10 @@ class _Attempt:
 
 
 def _read(problem: Problem) -> Reading:
-    """The market; where pools pay more than the oracle's prices, with the room that a gain gives to purchases."""
+    """The market; where pools pay more than the oracle's prices, with all the room that a gain may give."""
     reading = read(problem)
     gain = float(np.sum(joint.solve(reading.market).change))
-    return read(problem, -2 * gain) if gain > DUST else reading
+    return read(problem, -1.0) if gain > DUST else reading
 
 
 def _without_circles(problem: Problem, reading: Reading) -> list[_Attempt]:
@@ -671,7 +671,7 @@ def _certificate(
     nav = policy.nav(problem.state)
     reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
     fixed = GAS_REBALANCE * problem.gas_price
-    lowest = np.inf
+    lowest, reading = np.inf, _as_the_vault(problem, reading)
     for node in frontier:
         lowest = min(lowest, _bound_with_gas(problem, reading, node, search.solution, lowest))
     bounded = idle + int((lowest - ROUNDING) * nav) + fixed
@@ -679,6 +679,14 @@ def _certificate(
     routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav)
     least = min(bounded, idle)  # to do nothing is a plan, too
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
+
+
+def _as_the_vault(problem: Problem, reading: Reading) -> Reading:
+    """With the whole slippage limit: rounding, and the single-pool plan, may use the margin that is kept free."""
+    rows, names = reading.market.rows.copy(), reading.row_names
+    sold = np.where(rows[names.index("turnover")] < 0, 1.0, 0.0)
+    rows[names.index("slippage")] = sold * problem.state.rules.max_slippage_bps / BPS - 1
+    return replace(reading, market=replace(reading.market, rows=rows))
 
 
 def _bound_with_gas(
