@@ -366,7 +366,7 @@ def _simulate(
     closed, used, day, days, keep = -1, slots[0], times[0] // DAY, 0, 1.0
 
     for row in range(rows):
-        k = setting[row]
+        k = int(setting[row])
         value = 0.0
         for i in range(n):
             value += units[i] * prices[row, i]
@@ -488,9 +488,7 @@ class Job:
     @cached_property
     def zeros(self) -> Floats:
         """(4, T) what a quiet market pays, for all results to share."""
-        zeros = np.zeros((4, len(self.market.times)))
-        zeros.flags.writeable = False
-        return zeros
+        return np.zeros((4, len(self.market.times)))
 
     @staticmethod
     def of(data: Any, costs: Costs | None = None, cash: float = 1_000_000.0, holdings: Any = None) -> Job:
@@ -545,13 +543,8 @@ def simulate(job: Job, policy: Policy) -> Result:
     # room for a trade in every row; only what is used is ever touched
     trade_rows, kinds = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int8)
     bills, trades = np.empty((rows, len(CAUSES))), np.empty((2, rows, n))
-    stats = play(
-        job,
-        policy,
-        plan,
-        index,
-        (series, np.empty((4, 0)) if quiet else events, trade_rows, kinds, bills, trades),
-    )
+    kept = (series, events[:, :0] if quiet else events, trade_rows, kinds, bills, trades)
+    stats = play(job, policy, plan, index, kept)
     count = int(stats[REBALANCES])
     return Result(
         market=market,

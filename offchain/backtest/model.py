@@ -136,7 +136,7 @@ class Policy:
     calendar_anchor: int = 0  # timestamp at which slot 1 starts; 0: 1 January 1970
     window_seconds: int = 86_400  # a fast rebalance is done within its row: not read there
     cooldown_seconds: int = 0  # from a rebalance to the next
-    tolerance_bps: int = 0  # read for RebalanceTo.CLOSE
+    tolerance_bps: int = 50  # read for RebalanceTo.CLOSE; the vault wants more than 0 with a calendar
     rebalance_to: RebalanceTo = RebalanceTo.TARGET
     fee_bps: int = 0  # of the vault, a year
     name: str = ""

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from offchain import policy as vault
 from offchain.backtest.errors import BacktestError
@@ -157,8 +156,7 @@ def volatility_bands(
     if not (fast > 0 and slow > 0 and 0 < low <= 1 <= high):
         raise BacktestError("volatility bands: half-lives must be above 0, low in (0, 1], high at least 1")
     base = shaped("bands", bands, rows, n, 0.0, 1.0)
-    squares = np.diff(np.log(market.prices), axis=0, prepend=np.log(market.prices[:1])) ** 2
-    squares[0] = 0.0
+    squares = np.diff(np.log(market.prices), axis=0) ** 2
     recent, usual = _mean_square(squares, fast), _mean_square(squares, slow)
     ratio = np.sqrt(np.divide(recent, usual, out=np.ones_like(recent), where=usual > 0))
     floor = vault.band(Asset("", 0, 0, 0, 0, 0, 0, 0)) / WAD
@@ -167,12 +165,11 @@ def volatility_bands(
 
 
 def _mean_square(squares: Floats, half_life: float) -> Floats:
-    """Exponentially weighted mean over rows 1 to i, (T, n); 0 in row 0, which has no return."""
-    keep = 0.5 ** (1 / half_life)
-    weight = (np.arange(len(squares)) > 0).astype(np.float64)[:, None]
-    total, weights = (lfilter([1 - keep], [1, -keep], x, axis=0) for x in (squares, weight))
-    mean: Floats = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
-    return mean
+    """Exponentially weighted mean of the rows so far; a row of 0 first, before there is a return."""
+    import pandas as pd
+
+    mean = pd.DataFrame(squares).ewm(halflife=half_life).mean().to_numpy()
+    return np.concatenate((np.zeros_like(squares[:1]), mean))
 
 
 def best_bands(
