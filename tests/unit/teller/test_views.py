@@ -112,6 +112,18 @@ def _empty():
     return pyrevm.AccountInfo()
 
 
+@pytest.mark.parametrize("bits", range(100, 257, 12))
+@pytest.mark.parametrize("teller", [CASH, COIN, STOCK])
+def test_round_trips_of_any_amount_gain_nothing(teller: int, bits: int):
+    """Also where amount times price is no number."""
+    desk = Desk(floor=0, surcharge=0)
+    amount = 2**bits - 12_346
+    shares = desk.call("convertToShares", amount, teller=teller)
+    assert desk.call("convertToAssets", shares, teller=teller) <= amount
+    assets = desk.call("convertToAssets", amount, teller=teller)
+    assert desk.call("convertToShares", assets, teller=teller) <= amount
+
+
 WAYS = [name for name in vars(Stopped) if not name.startswith("_")]
 
 
