@@ -47,8 +47,7 @@ def enter(
     id: uint256,
 ) -> IRuleBook.Entered:
     """
-    @param sells The most to sell of each asset; empty to open the session only. A calendar slot is used by the first
-           rebalance, not by the opening: else anyone could burn it by opening while the keeper is away.
+    @param sells The most to sell of each asset; empty to open the session only.
     @param id The open session's, or the next one's to open it.
     @return The session, prices and balances, and each sell clipped to what the asset is above its target.
     """
@@ -83,8 +82,6 @@ def enter(
     else:
         assert id == current.id + 1, "wrong session"
         current = self._opened(current, r, out_of_band)
-    if current.by_calendar and len(sells) > 0:
-        current.slot = self._slot(r)
     return IRuleBook.Entered(
         trading=packing._with_session(trading, current), prices=prices, balances=balances, sends=sends
     )
@@ -141,8 +138,8 @@ def settle(
 ) -> IRuleBook.Settled:
     """
     @param sent What left the vault of each asset.
-    @return Balances after it, the session and the loss budget, and whether the session closes. Reverts with the rule
-            that is broken.
+    @return Balances after it, the session and the loss budget, and whether the session closes, which uses its calendar
+            slot: else anyone could burn a slot by opening a session or filling dust. Reverts with the rule that is broken.
     """
     session: IVault.Session = packing._unpack_session(trading)
     r: IVault.Rules = packing._unpack_rules(rules)
@@ -212,6 +209,8 @@ def settle(
     assert used <= r.loss_capacity_bps * BPS, "loss budget exceeded"
     if closes:
         session.closed_at = block.timestamp
+        if session.by_calendar:
+            session.slot = self._slot(r)
     return IRuleBook.Settled(
         balances=balances_after,
         trading=packing._pack_trading(packing._pack_session(session), bucket._pack(used)),
@@ -339,8 +338,9 @@ def unpack_assets(words: DynArray[uint256, 16]) -> DynArray[IVault.Asset, 16]:
 def pack_rules(rules: IVault.Rules, words: DynArray[uint256, 16]) -> uint256:
     """
     @notice The rules in one word, without a quarantine, if they and the assets work together. Refused: fewer than two
-            assets, one of them twice, targets that do not sum to 100 % or lie outside their limits, a slippage that the feeds' errors alone use up, a loss budget too small for
-            one full rebalance of twice the widest band.
+            assets, one of them twice, targets that do not sum to 100 % or lie outside their limits, a slippage that the
+            feeds' errors alone use up, a loss budget too small for one full rebalance of twice the widest band, a
+            calendar without a tolerance: no trade hits a target to the wei, so its sessions would never close.
     """
     assert len(words) >= 2, "fewer than 2 assets"
     total: uint256 = 0
@@ -363,4 +363,5 @@ def pack_rules(rules: IVault.Rules, words: DynArray[uint256, 16]) -> uint256:
     assert (
         rules.loss_capacity_bps * BPS * MAX_BPS >= 2 * band * (rules.max_slippage_bps + error)
     ), "loss budget below one rebalance"
+    assert rules.mode == THRESHOLD_MODE or rules.tolerance_bps > 0, "tolerance 0 with a calendar"
     return packing._pack_rules(rules)

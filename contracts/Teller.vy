@@ -605,13 +605,15 @@ def _div_up(a: uint256, b: uint256) -> uint256:
 @pure
 def _ratio(a: uint256, b: uint256, c: uint256) -> uint256:
     """
-    @return a * b / c, rounded down, without reverting: the greatest number where a * b is none, 0 where c is 0.
+    @return a * b / c, rounded down, without reverting; where a * b is no number, a // c * b, which is never more, or the
+            greatest number; 0 where c is 0.
     """
     if c == 0:
         return 0
-    if a > 0 and b > max_value(uint256) // a:
-        return max_value(uint256)
-    return a * b // c
+    if a == 0 or b <= max_value(uint256) // a:
+        return a * b // c
+    whole: uint256 = a // c  # down
+    return whole * b if whole <= max_value(uint256) // b else max_value(uint256)
 
 
 # What is in a word

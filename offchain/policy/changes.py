@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from offchain.policy.model import BPS_IN_WAD, DAY, NO_ASSET, WAD, Rules, VaultState
+from offchain.policy.model import BPS_IN_WAD, DAY, NO_ASSET, WAD, Mode, Rules, VaultState
 from offchain.policy.rules import (
     MAX_BPS,
     Refused,
@@ -118,6 +118,8 @@ def check_settings(state: VaultState) -> None:
     widest = max(band(asset) for asset in assets)
     if rules.loss_capacity_bps * WAD < 2 * widest * (rules.max_slippage_bps + error):
         raise Refused("loss budget below one rebalance")
+    if rules.mode != Mode.THRESHOLD and rules.tolerance_bps == 0:
+        raise Refused("tolerance 0 with a calendar")
     _check_rules(rules)
     index = aside(state)
     if index != NO_ASSET and assets[index].target_bps >= MAX_BPS:

@@ -305,8 +305,6 @@ def check_rebalance(
         _check_call(at, sells, deadline, now, executor, keeper)  # 1
         _check_prices(at)  # 2
         joined = _session_for(at, session, now)  # 3
-        if joined.by_calendar:  # a trade uses the slot, opening alone does not
-            joined = replace(joined, slot=calendar_slot(at.rules, now))
         sent = clip_sells(at, sells)  # 4
         if not answered:
             raise Refused("executor did not answer")
@@ -321,8 +319,9 @@ def check_rebalance(
         loss_time=now,
     )
     closed = _is_done(after)  # 8
-    if closed:
-        after = replace(after, session=replace(joined, closed_at=now))
+    if closed:  # which uses the calendar's slot; neither opening nor a part of the trade does
+        slot = calendar_slot(at.rules, now) if joined.by_calendar else joined.slot
+        after = replace(after, session=replace(joined, closed_at=now, slot=slot))
     return Verdict(True, "", after, tuple(sent), charge, closed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from offchain import policy
-from offchain.policy import DAY, WAD, Asset, Rules, VaultState
+from offchain.policy import DAY, WAD, Asset, Mode, Rules, VaultState
 from tests.stateful import model
 from tests.stateful.model import MAX
 
@@ -39,8 +39,9 @@ def random_rules(rng: random.Random, assets: Sequence[Asset], now: int) -> Rules
     error = sum(sorted(a.price_error_bps for a in assets)[-2:])
     slippage = error + rng.choice((10, 50, 200))
     enough = -(-2 * max(policy.band(a) for a in assets) * (slippage + error) // WAD)
+    mode = rng.choice((0, 1, 1, 2, 2, 2, 3))
     return Rules(
-        mode=rng.choice((0, 1, 1, 2, 2, 2, 3)),
+        mode=mode,
         calendar_unit=rng.randrange(2),
         calendar_every=rng.choice((1, 1, 2, 7)),
         calendar_anchor=now + rng.randint(-400 * DAY, 20 * DAY),
@@ -49,7 +50,7 @@ def random_rules(rng: random.Random, assets: Sequence[Asset], now: int) -> Rules
         max_slippage_bps=slippage,
         loss_capacity_bps=min(enough + rng.choice((0, 1, 500)), 2**13 - 1),
         loss_refill_bps_per_year=rng.choice((0, 100, 5_000)),
-        tolerance_bps=rng.choice((0, 10, 100)),
+        tolerance_bps=rng.choice((0, 10, 100) if mode == Mode.THRESHOLD else (1, 10, 100)),
         speed_capacity_bps=rng.choice((500, 1_000, 4_000)),
         speed_refill_bps_per_day=rng.choice((0, 100, 1_000)),
     )
@@ -65,6 +66,7 @@ def changed_rules(rng: random.Random, vault: model.Vault, wild: bool) -> Rules:
                 {"calendar_unit": 2},
                 {"calendar_every": 0},
                 {"window_seconds": 0},
+                {"mode": Mode.BOTH, "tolerance_bps": 0},
                 {"max_slippage_bps": 0},
                 {"loss_capacity_bps": 0},
                 {"loss_capacity_bps": 2**13},

@@ -892,6 +892,7 @@ def check_rules(rules: Rules, assets: Sequence[Asset]) -> None:
     widest = max(policy.band(a) for a in assets)
     enough = rules.loss_capacity_bps * BPS * MAX_BPS >= 2 * widest * (rules.max_slippage_bps + error)
     check(enough, "loss budget below one rebalance")
+    check(rules.mode == policy.Mode.THRESHOLD or rules.tolerance_bps > 0, "tolerance 0 with a calendar")
     check(rules.mode < 4, "unknown mode")
     check(rules.calendar_unit < 2, "unknown calendar unit")
     check(rules.calendar_every > 0, "calendar every 0")

@@ -64,6 +64,7 @@ SETTER_REASONS = {
         "",
         "slippage below price errors",
         "loss budget below one rebalance",
+        "tolerance 0 with a calendar",
         "unknown mode",
         "unknown calendar unit",
         "calendar every 0",
@@ -292,8 +293,9 @@ def random_rules(rng: random.Random, assets: tuple[Asset, ...], now: int) -> Rul
     capacity = -(-2 * max(policy.band(a) for a in assets) * (slippage + error) // WAD) + rng.choice(
         [0, 1, 500]
     )
+    mode = rng.choice([*Mode, Mode.EITHER, Mode.THRESHOLD])
     return Rules(
-        mode=rng.choice([*Mode, Mode.EITHER, Mode.THRESHOLD]),
+        mode=mode,
         calendar_unit=rng.randrange(2),
         calendar_every=rng.choice([1, 1, 2, 7]),
         calendar_anchor=now + rng.randint(-400 * DAY, 20 * DAY),
@@ -302,7 +304,7 @@ def random_rules(rng: random.Random, assets: tuple[Asset, ...], now: int) -> Rul
         max_slippage_bps=slippage,
         loss_capacity_bps=min(capacity, 2**13 - 1),
         loss_refill_bps_per_year=rng.choice([0, 100, 5000]),
-        tolerance_bps=rng.choice([0, 10, 100]),
+        tolerance_bps=rng.choice([0, 10, 100] if mode == Mode.THRESHOLD else [1, 10, 100]),
         speed_capacity_bps=1000,
         speed_refill_bps_per_day=100,
     )
@@ -339,6 +341,7 @@ def random_change_of_rules(rng: random.Random, state: VaultState, now: int) -> R
         {"calendar_every": 0},
         {"window_seconds": 0},
         {"tolerance_bps": 2**13},
+        {"tolerance_bps": 0, "mode": rng.choice([Mode.CALENDAR, Mode.EITHER, Mode.BOTH])},
         {"max_slippage_bps": 9},
         {"loss_capacity_bps": 0},
     ]
@@ -507,9 +510,10 @@ HAIRLINES = {
 def test_vault_and_mirror_agree_at_a_hairline(reason: str) -> None:
     chain = Chain()
     assets = tuple(Asset(chain.tokens[i].address, 18, 5000, 500, 2500, 0, 10_000, 0) for i in (2, 5))
-    rules = Rules(Mode.CALENDAR, 0, 1, START, DAY, 0, 50, 500, 100, 0, 1000, 100)
+    rules = Rules(Mode.THRESHOLD, 0, 1, START, DAY, 0, 50, 500, 100, 0, 1000, 100)
     episode = Episode(chain, assets, rules, [WAD, WAD], 0)
-    chain.evm.set_time(START + DAY)
+    episode.arrange([2 * 10**24, 10**24], [WAD, WAD], [0, 0])
+    assert episode.open_session() == ""
     before, after = HAIRLINES[reason]
     episode.arrange(list(before), [WAD, WAD], [0, 0])
     assert episode.rebalance([2**255, 0], list(after)) == reason
@@ -526,7 +530,7 @@ def test_calendar_slots_agree_over_a_century(unit: int) -> None:
     for _ in range(100):
         chain.evm.set_time(rng.randint(1, 4_102_444_800))
         anchor = rng.randint(0, 4_102_444_800)
-        rules = Rules(Mode.EITHER, unit, rng.randint(1, 24), anchor, DAY, 0, 50, 500, 100, 0, 1000, 100)
+        rules = Rules(Mode.EITHER, unit, rng.randint(1, 24), anchor, DAY, 0, 50, 500, 100, 1, 1000, 100)
         episode = Episode(chain, assets, rules, [WAD, WAD], 0)
         assert episode.vault.call("session")[3] == policy.calendar_slot(rules, chain.evm.now)
 

@@ -41,3 +41,16 @@ def test_an_opening_by_anyone_leaves_the_calendar_slot():
     stage.sleep_until(START + 4 * DAY)
     stage.rebalance(ON_TARGET, session=2)
     assert stage.session()["slot"] == 1
+
+
+def test_dust_in_a_session_that_runs_out_leaves_the_calendar_slot():
+    """By a keeper, or by anyone who fills the auction with dust in the last second of the window."""
+    stage = Stage(mode=CALENDAR, calendar_every=30, calendar_anchor=START + DAY)
+    stage.sleep_until(START + DAY)
+    stage.open_session()
+    stage.sleep_until(START + 3 * DAY - 1)
+    stage.rebalance(usd(600 * K - 1, 250 * K + 1, 150 * K), session=1)
+    assert stage.session()["slot"] == 0
+    stage.sleep_until(START + 4 * DAY)
+    stage.rebalance(ON_TARGET, session=2)
+    assert stage.session()["slot"] == 1

@@ -1,4 +1,4 @@
-"""Prices that divide nothing, a vault of so little and fees so high that a unit shows: each rounding has its direction."""
+"""Odd prices, a vault of so little and fees so high that a unit shows: each rounding has its direction."""
 
 from __future__ import annotations
 

@@ -121,6 +121,7 @@ def test_stores_every_field_and_is_recorded(desk: Desk, rules: tuple[int, ...]) 
         ("calendar_unit", 2, "unknown calendar unit"),
         ("calendar_every", 0, "calendar every 0"),
         ("window_seconds", 0, "window 0"),
+        ("tolerance_bps", 0, "tolerance 0 with a calendar"),
         ("calendar_every", 2**16, "rule out of range"),
         ("calendar_anchor", 2**40, "rule out of range"),
         ("window_seconds", 2**32, "rule out of range"),

@@ -105,7 +105,7 @@ def test_reverts_in_the_cooldown(stage: Stage):
 
 
 def test_uses_no_calendar_slot():
-    """Else anyone could burn a slot while the keeper is away; the keeper's rebalance uses it."""
+    """Else anyone could burn a slot while the keeper is away; the rebalance that closes the session uses it."""
     stage = Stage(mode=CALENDAR, calendar_every=30, calendar_anchor=START + DAY)
     stage.sleep_until(START + DAY)
     opened = stage.evm.now

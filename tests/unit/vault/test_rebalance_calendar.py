@@ -98,6 +98,25 @@ def test_a_refused_rebalance_uses_no_slot():
     assert stage.session()["slot"] == 2
 
 
+def test_a_part_of_the_trade_uses_no_slot():
+    stage = Stage(mode=CALENDAR)
+    stage.sleep_until(START + 7 * DAY)
+    stage.rebalance(usd(530 * K, 285 * K, 185 * K))
+    assert stage.session()["slot"] == 1
+    stage.rebalance(ON_TARGET, session=1)
+    assert stage.closes()
+    assert stage.session()["slot"] == 2
+
+
+def test_a_session_across_two_slots_uses_the_one_in_which_it_closes():
+    stage = Stage(mode=CALENDAR)
+    stage.sleep_until(START + 14 * DAY - 1)
+    stage.rebalance(usd(530 * K, 285 * K, 185 * K))
+    stage.sleep_until(START + 14 * DAY)
+    stage.rebalance(ON_TARGET, session=1)
+    assert stage.session()["slot"] == 3
+
+
 def month_start(months: int) -> int:
     """Midnight UTC of the first day, so many months after the month of START."""
     day = datetime.fromtimestamp(START, UTC)
