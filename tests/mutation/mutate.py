@@ -4,7 +4,7 @@
     python tests/mutation/mutate.py Vault flow           only of these files
     python tests/mutation/mutate.py --only access lock   only of these classes
     python tests/mutation/mutate.py --sample 50          that many, chosen at random (--seed)
-    python tests/mutation/mutate.py --quick              by the first tests named for a file only
+    python tests/mutation/mutate.py --quick              by the first two of the tests named for a file only
     python tests/mutation/mutate.py --list               print the mutants
     python tests/mutation/mutate.py --report             print what is known, judge nothing
 
@@ -57,10 +57,15 @@ PASSED = ROOT / "build" / "mutation-passed.json"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 TIMEOUT = 900  # seconds; who runs longer is killed, as a test that hangs would be noticed
 UNIT = "tests/unit"
-TRADES = [f"{UNIT}/vault", f"{UNIT}/attacks", "tests/stateful"]
-# file -> the tests that must notice; the first are enough for most
+TRADES = [
+    f"{UNIT}/vault",
+    "tests/stateful/test_policy_differential.py",
+    "tests/stateful/test_invariants.py",
+    f"{UNIT}/attacks",
+]
+# file -> the tests that must notice; two folders or files are enough for most
 TESTS: dict[str, list[str]] = {
-    "Vault": [*TRADES, f"{UNIT}/vault_factory"],
+    "Vault": [f"{UNIT}/vault", f"{UNIT}/vault_factory", *TRADES[1:]],
     "RuleBook": [*TRADES, f"{UNIT}/vault_factory", f"{UNIT}/timelock"],
     "Timelock": [f"{UNIT}/timelock"],
     "VaultFactory": [f"{UNIT}/vault_factory"],
@@ -75,7 +80,7 @@ TESTS: dict[str, list[str]] = {
     "schedule": TRADES,
     "bucket": [*TRADES, f"{UNIT}/timelock"],
     "flow": [f"{UNIT}/vault", f"{UNIT}/teller"],
-    "shares": [f"{UNIT}/vault", "tests/stateful"],
+    "shares": [f"{UNIT}/vault", f"{UNIT}/teller", "tests/stateful/test_invariants.py"],
     "queue": [f"{UNIT}/timelock", f"{UNIT}/price_oracle"],
     "ownable": [f"{UNIT}/price_oracle"],
 }
@@ -247,25 +252,21 @@ class Campaign:
 
     def folders(self, mutant: Mutant) -> list[str]:
         """Of the tests that judge it in this run."""
-        return tests_of(mutant)[: 1 if self.quick else None]
+        return tests_of(mutant)[: 2 if self.quick else None]
 
     def order(self, mutant: Mutant) -> list[pytest.Item]:
         """All tests of the mutant's file, the likeliest killers first, else folder by folder."""
-        folders = self.folders(mutant)
         killer = self.known.killer(mutant)
         named = mutant.function.strip("_")
-
-        def rank(item: pytest.Item) -> tuple[object, ...]:
+        ranked: list[tuple[tuple[object, ...], pytest.Item]] = []
+        for item in self.items:
             test = item.nodeid
-            place = next(i for i, folder in enumerate(folders) if test.startswith(folder + "/"))
-            by_name = named and item.path.stem.startswith(f"test_{named}")
-            rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
-            return test != killer, not by_name, place, -rate
-
-        mine = [
-            item for item in self.items if item.nodeid.startswith(tuple(f"{folder}/" for folder in folders))
-        ]
-        return sorted(mine, key=rank)
+            place = next((i for i, path in enumerate(self.folders(mutant)) if within(test, path)), None)
+            if place is not None:
+                by_name = named and item.path.stem.startswith(f"test_{named}")
+                rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
+                ranked.append(((test != killer, not by_name, place, -rate, len(ranked)), item))
+        return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
 class Ledger:
@@ -275,8 +276,9 @@ class Ledger:
         self.sources = sources
         lines = KEPT.read_text().splitlines() if KEPT.exists() else []
         self.rows = {row.key: row for row in (Verdict(**json.loads(line)) for line in lines)}
-        folders = {folder for tests in TESTS.values() for folder in tests}
-        files = sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
+        files = sorted(
+            file for folder in ("tests/unit", "tests/stateful") for file in Path(folder).rglob("*.py")
+        )
         self.tests = {file.as_posix(): file.read_text() for file in files}  # as they are now
 
     def add(self, mutant: Mutant, verdict: str, killer: str) -> None:
@@ -321,13 +323,11 @@ class Ledger:
 
     def digest(self, mutant: Mutant, verdict: str, killer: str) -> str:
         """Of the mutant's file and of the test that killed it, or for a survivor of all its tests."""
-        tests = tuple(f"{folder}/" for folder in tests_of(mutant)) if verdict == "survived" else ()
+        tests = tests_of(mutant) if verdict == "survived" else []
         if "::" in killer:
-            tests = (killer.partition("::")[0],)
-        texts = [
-            self.sources[mutant.file],
-            *(text for file, text in self.tests.items() if file.startswith(tests)),
-        ]
+            tests = [killer.partition("::")[0]]
+        read = (text for file, text in self.tests.items() if any(within(file, path) for path in tests))
+        texts = [self.sources[mutant.file], *read]
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
@@ -346,6 +346,11 @@ def read_sources(folder: Path) -> dict[str, str]:
 
 def tests_of(mutant: Mutant) -> list[str]:
     return TESTS[Path(mutant.file).stem]
+
+
+def within(test: str, path: str) -> bool:
+    """Whether a test or a file lies in a folder or file."""
+    return test.startswith((f"{path}/", f"{path}::")) or test == path
 
 
 def report(every: list[Mutant], known: Ledger) -> Counter[str]:
@@ -392,7 +397,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="only so many mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--fresh", action="store_true", help="forget earlier verdicts of the chosen mutants")
-    parser.add_argument("--quick", action="store_true", help="only the first tests of each file")
+    parser.add_argument("--quick", action="store_true", help="only the first two of the tests of each file")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the mutants only")
     parser.add_argument("--report", action="store_true", help="print what is known only")
