@@ -62,3 +62,17 @@ def test_what_a_flow_leaves_is_remembered(desk: Desk) -> None:
         desk.world.at_once("pause", sender=GUARDIAN)
         assert desk.call("totalAssets", teller=teller) == nav * state.scale // state.price, number
         desk.evm.revert(snapshot)
+
+
+def test_the_most_is_rounded_down() -> None:
+    """A flow limit of 1 bp of a supply that 10,000 does not divide, where a share is worth a thousand units."""
+    desk = Desk(limit=(1, 0), world=World(decimals=(18,), prices_usd=(1,), evm=Evm(START)))
+    desk.world.mint(ALICE, 10**23 + 12_345)
+    desk.world.set_balances([1_000 * balance for balance in desk.world.balances()])
+    state = desk.state()
+    shares = state.supply // 10_000
+    assert state.supply % 10_000 > 0
+    assert desk.call("maxRedeem", ALICE) == shares
+    most = desk.call("maxDeposit", ALICE)
+    assert most == shares * state.nav // state.supply < (shares + 1) * state.nav // state.supply
+    desk.call("deposit", most, ALICE)
