@@ -108,10 +108,15 @@ class _Attempt:
 
 
 def _read(problem: Problem) -> Reading:
-    """The market; where pools pay more than the oracle's prices, with all the room that a gain may give."""
-    reading = read(problem)
-    gain = float(np.sum(joint.solve(reading.market).change))
-    return read(problem, -1.0) if gain > DUST else reading
+    """The market; where pools pay more than the oracle's prices, with twice the room that a gain gives to purchases."""
+    reading, room = read(problem), 0.0
+    for _ in range(TIGHTENINGS):
+        gain = float(np.sum(joint.solve(reading.market).change))
+        if gain <= max(room / 2, DUST):
+            break
+        room = 4 * gain
+        reading = read(problem, -room)
+    return reading
 
 
 def _without_circles(problem: Problem, reading: Reading) -> list[_Attempt]:
@@ -442,13 +447,18 @@ def _tightened(
 ) -> Plan | None:
     """The same legs within limits as the exact amounts have them: what rounding loses on top is kept free."""
     nav, kept = policy.nav(problem.state), attempt.kept & (attempt.value_in > DUST)
-    limited = np.array([name in LOSS_ROWS for name in reading.row_names])
+    limited, strict = np.array([name in LOSS_ROWS for name in reading.row_names]), False
     for _ in range(TIGHTENINGS):
         if refused.verdict is None:
             return None
         lost = 1 - policy.nav(problem.state, refused.balances_after) / nav
         excess = max(lost + float(np.sum(attempt.change)), 0.0)
         reading = _boxed(problem, reading, lost + 0.02 * abs(lost) + MARGIN)
+        strict = strict or refused.reason == "drift fell too little"
+        if strict:  # what passes a target adds to the drift again
+            up_to = np.maximum(-reading.market.drift * (1 - max(lost, 0.0)), 0.0)
+            upper = np.minimum(reading.market.upper, up_to)
+            reading = replace(reading, market=replace(reading.market, upper=upper))
         room = reading.market.room - limited * 1.1 * excess
         reading = replace(reading, market=replace(reading.market, room=room))
         attempt = _runnable(problem, reading, kept, attempt.solution)
@@ -677,7 +687,7 @@ def _certificate(
     bounded = idle + int((lowest - ROUNDING) * nav) + fixed
     some = keep_legs(reading, search.kept)
     routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav)
-    least = min(bounded, idle)  # to do nothing is a plan, too
+    least = min(bounded, idle, reached + gas)  # to do nothing is a plan, too
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
 
 

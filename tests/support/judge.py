@@ -203,7 +203,7 @@ class Judge:
             self.ends += [(a, b), (b, a)]
             if f.aside not in (a, b):
                 pieces += curves(pool, k)
-        self.burnt = 0.0
+        self.burnt, self.exact = 0.0, True
         self.curves = [c for c in pieces if c.most > 0 and self._rate(c) > 0.05]
         self.priced = len(state.assets) if not (problem.hub_price and problem.hub) else len(state.assets) + 1
         self.legs = sorted({c.leg for c in self.curves})
