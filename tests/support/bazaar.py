@@ -189,7 +189,7 @@ class _Maker:
         capacity = needed + rng.choice((0, 5, 50, 1_000))
         rules = Rules(
             drawn["mode"], 0, rng.choice((1, 7, 30)), evm.now - DAY, 2 * DAY, 0, slippage, capacity,
-            rng.choice((0, 100, 400)), max(rng.choice((0, 20, 50)), drawn["mode"] != Mode.THRESHOLD), 1_000, 100,
+            rng.choice((0, 100, 400)), max(rng.choice((0, 20, 50)), int(drawn["mode"] != Mode.THRESHOLD)), 1_000, 100,
         )  # fmt: skip
         amounts = []
         for i in range(n):
