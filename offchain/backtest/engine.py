@@ -63,7 +63,7 @@ STATISTICS = (
 )
 MIN_TURNOVER = 1e-9  # of the value: less than this is rounding, not a rebalance
 STEPS = 200  # of Newton's method at most; it takes 1 to 5
-PRECISION = 1e-12  # of Y: its last step
+PRECISION = 1e-14  # of Y: its last step, before which the bill is taken
 NEAR = 1e-9  # of a pool's depth: it may not be emptied further
 # outcomes of a simulation
 FINE, TOO_DEAR, DRAINED, FLOW_TOO_DEAR, FLOW_TOO_LARGE = range(5)
@@ -363,7 +363,7 @@ def _simulate(
     for i in range(n):
         shares += units[i] * prices[0, i]
         empty &= units[i] == 0
-    closed, used, day, days, keep = -1, slots[0], times[0] // DAY, 0, 1.0
+    closed, used, day, days, keep, all_fees = -1, slots[0], times[0] // DAY, 0, 1.0, 0.0
 
     for row in range(rows):
         k = int(setting[row])
@@ -386,7 +386,7 @@ def _simulate(
             day = today
             fee_paid = value * (1 - keep)
             value, scale, cash = value * keep, scale * keep, cash * keep
-            stats[FEES] += fee_paid
+            all_fees += fee_paid
         if has_in_kind and in_kind[row] != 0:
             flow = in_kind[row]
             grow = 1 + flow / value
@@ -462,7 +462,7 @@ def _simulate(
             series[0, row], series[1, row] = value, cash
         if keeps_events:
             events[0, row], events[1, row], events[2, row], events[3, row] = paid, fee_paid, flow, flow_cost
-    stats[VALUE] = index[-1] * shares
+    stats[VALUE], stats[FEES] = index[-1] * shares, all_fees
     _summary(index, years, stats)
     return FINE, 0
 
