@@ -276,7 +276,7 @@ def random_case(seed: int, rows: int = 160) -> tuple[Market, Policy, Costs]:
     dates = np.datetime64("2019-11-20T21:00") + np.cumsum(rng.integers(6, 80, rows)).astype("timedelta64[h]")
     happens = rng.random(rows) < 0.06
     happens[[0, -1]] = False
-    flows = np.where(happens, rng.uniform(-60_000, 90_000, rows), 0.0)
+    flows = np.where(happens, rng.choice([-1, 1], rows) * rng.uniform(1_000, 30_000, rows), 0.0)
     by_route = some()
     market = Market(
         dates,
