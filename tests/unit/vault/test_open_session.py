@@ -118,3 +118,9 @@ def test_uses_no_calendar_slot():
     stage.sleep_until(opened + 5 * DAY)
     with reverts("no trigger"):
         stage.open_session()
+
+
+def test_the_first_session_waits_for_no_cooldown():
+    """However long it is: here 136 years, and as long a window."""
+    stage = Stage(window_seconds=2**32 - 1, cooldown_seconds=2**32 - 1)
+    assert stage.open_session() == 1
