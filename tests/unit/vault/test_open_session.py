@@ -64,6 +64,16 @@ def test_reverts_if_a_price_is_not_usable(stage: Stage):
     stage.open_session()
 
 
+@pytest.mark.parametrize(
+    ("prices", "statuses"),
+    [((*PRICES, 1), NOTHING), (PRICES, [0] * 4), (PRICES[:2], NOTHING), (PRICES, [0] * 2)],
+)
+def test_reverts_if_the_oracle_answers_too_much_or_too_little(stage: Stage, prices, statuses):
+    stage.script_oracle().call("set_prices", prices, statuses)
+    with reverts("price not usable"):
+        stage.open_session()
+
+
 def test_reverts_without_value(stage: Stage):
     stage.set_balances([0, 0, 0])
     with reverts("no value"):

@@ -1,6 +1,6 @@
 """rebalance(): the slippage limit and the loss budget."""
 
-from tests.unit.stage import DAY, ON_TARGET, K, Stage, usd
+from tests.unit.stage import DAY, ON_TARGET, OUT_OF_BAND, K, Stage, usd
 
 LOST = 902_255_639  # millionths of a USD: lost + 25 bps * (120 + 120 thousand - lost) is just within 15 bps of NAV
 
@@ -16,6 +16,18 @@ def test_reverts_if_the_loss_budget_is_exceeded():
     stage.set_balances(usd(620 * K, 240 * K, 140 * K))
     stage.refuses("loss budget exceeded", usd(500 * K, 300 * K, 200 * K - LOST - 1))
     stage.rebalance(usd(500 * K, 300 * K, 200 * K - LOST))
+
+
+def test_spends_the_loss_budget_to_the_last_unit():
+    """Four trades of 5 bps each are all of 20."""
+    stage = Stage(loss_refill_bps_per_year=0)
+    for number in range(1, 5):
+        stage.set_balances(OUT_OF_BAND)
+        stage.rebalance(ON_TARGET)
+        assert stage.vault.call("loss_budget_used") == number * 5 * 10**14
+        stage.sleep_until(stage.evm.now + DAY)
+    stage.set_balances(OUT_OF_BAND)
+    stage.refuses("loss budget exceeded", ON_TARGET)
 
 
 def test_charges_what_was_lost_and_what_the_prices_may_be_wrong_by(stage: Stage):
