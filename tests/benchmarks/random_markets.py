@@ -147,7 +147,9 @@ def main() -> None:
     for name, found in gaps.items():
         if found:
             middle, most = np.median(found), max(found)
-            print(f"{name}: above the optimum, share of NAV: median {middle:.1e} max {most:.1e} of {len(found)}")
+            print(
+                f"{name}: above the optimum, share of NAV: median {middle:.1e} max {most:.1e} of {len(found)}"
+            )
 
 
 if __name__ == "__main__":
