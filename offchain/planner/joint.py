@@ -36,7 +36,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Market", "Segments", "Solution", "bound", "cost", "solve"]
+__all__ = ["Market", "Segments", "Solution", "bound", "cost", "most_gain", "solve"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -126,7 +126,7 @@ def _minimise(market: Market, guess: Solution | None) -> Solution:
     z = np.ones(tokens + m)
     z[tokens:] = 0.0
     if guess is not None:
-        z[:tokens], z[tokens:] = guess.prices, guess.multipliers
+        z[:tokens], z[tokens : tokens + len(guess.multipliers)] = guess.prices, guess.multipliers
     s = market.segments
     high = np.concatenate([np.full(tokens, 1e6), market.price])
     low = np.concatenate([np.full(tokens, SMALLEST_PRICE), np.zeros(m)])
@@ -164,6 +164,15 @@ def _cost(market: Market, x: Vector) -> float:
     soft = np.isfinite(market.price)
     slack = float(over[soft] @ market.price[soft])
     return float(0.5 * moved @ market.quadratic @ moved - market.slope @ x) + slack
+
+
+def most_gain(market: Market, prices: Vector) -> float:
+    """A number that no trade's Σ x is above, whatever the prices > 0: weak duality again, of the box alone."""
+    s, nu = market.segments, np.maximum(prices, SMALLEST_PRICE)
+    value_in, value_out = s.flows(nu)
+    arbitrage = float(np.sum(nu[s.token_out] * value_out - nu[s.token_in] * value_in))
+    kept = 1 - nu[: market.assets]
+    return arbitrage + float(np.sum(np.maximum(kept * market.lower, kept * market.upper)))
 
 
 def bound(market: Market, prices: Vector, multipliers: Vector) -> float:

@@ -114,7 +114,23 @@ def _rows(problem: Problem, sign: Vector) -> tuple[list[str], list[Vector], list
 def _quadratic(problem: Problem) -> np.ndarray:
     n, aversion = len(problem.state.assets), problem.risk_aversion / WAD
     sigma = np.eye(n) if problem.covariance is None else np.array(problem.covariance, dtype=float) / WAD
-    return aversion * (sigma + sigma.T) / 2 + np.eye(n) * max(RIDGE * aversion * float(np.max(sigma)), 1e-12)
+    return aversion * (sigma + sigma.T) / 2 + np.eye(n) * ridge(problem)
+
+
+def ridge(problem: Problem) -> float:
+    """What `_quadratic` adds to the diagonal."""
+    most = 1.0 if problem.covariance is None else max(max(row) for row in problem.covariance) / WAD
+    return max(RIDGE * problem.risk_aversion / WAD * most, 1e-12)
+
+
+def untrimmed(reading: Reading) -> Market:
+    """The market with pools that pay at least what they do: not ended early for rounding, nor where all is paid out."""
+    s = reading.market.segments
+    first = np.zeros(len(reading.gas))
+    np.maximum.at(first, reading.leg, s.start)
+    end = np.where(reading.ended, s.end * (1 - 2 * SAFE_END), s.end)
+    end = np.where(s.end <= first[reading.leg] * FLOOR * 1.001, s.start * FLOOR**3, end)
+    return replace(reading.market, segments=replace(s, end=end))
 
 
 def _why_not(problem: Problem, i: int, aside: int, reached: bool, unusable: list[str]) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from offchain import policy
 from offchain.errors import EvenkeelError, PlannerError
 from offchain.planner import joint
-from offchain.planner.market import Reading, keep_legs, read
+from offchain.planner.market import Reading, keep_legs, read, ridge, untrimmed
 from offchain.planner.payload import Leg, SwapV2, SwapV3, Sweep, encode
 from offchain.planner.pools import PIPS, Pool, V2Pool
 from offchain.planner.problem import (
@@ -37,6 +37,7 @@ from offchain.planner.problem import (
     check,
     gas_of,
     objective,
+    over_limits,
     tax_of,
 )
 from offchain.planner.single_pool import single_pool_plan
@@ -54,6 +55,7 @@ ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimme
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
 STEPS = 20  # of the bisection that shrinks a refused trade
 LOSS_ROWS = ("slippage", "budget")
+GREED = 1e-3  # curvature of the problem whose prices bound the gain: small, but Newton wants some
 TIGHTENINGS = 4  # of limits that what a trade loses, and rounding to whole token units, changes
 COARSE = 10**6  # token units: less is paid, and rounding takes more than a millionth
 PARTS = 1 << 50  # a token's flow is split in these parts
@@ -447,18 +449,15 @@ def _tightened(
 ) -> Plan | None:
     """The same legs within limits as the exact amounts have them: what rounding loses on top is kept free."""
     nav, kept = policy.nav(problem.state), attempt.kept & (attempt.value_in > DUST)
-    limited, strict = np.array([name in LOSS_ROWS for name in reading.row_names]), False
-    for _ in range(TIGHTENINGS):
+    for _ in range(2 * TIGHTENINGS):
         if refused.verdict is None:
             return None
         lost = 1 - policy.nav(problem.state, refused.balances_after) / nav
         excess = max(lost + float(np.sum(attempt.change)), 0.0)
         reading = _boxed(problem, reading, lost + 0.02 * abs(lost) + MARGIN)
-        strict = strict or refused.reason == "drift fell too little"
-        if strict:  # what passes a target adds to the drift again
-            up_to = np.maximum(-reading.market.drift * (1 - max(lost, 0.0)), 0.0)
-            upper = np.minimum(reading.market.upper, up_to)
-            reading = replace(reading, market=replace(reading.market, upper=upper))
+        if refused.reason == "drift fell too little":
+            reading = _falling(problem, reading, attempt.change)
+        limited = np.array([name in LOSS_ROWS for name in reading.row_names])
         room = reading.market.room - limited * 1.1 * excess
         reading = replace(reading, market=replace(reading.market, room=room))
         attempt = _runnable(problem, reading, kept, attempt.solution)
@@ -466,6 +465,25 @@ def _tightened(
         if not refused.reason:
             return refused
     return None
+
+
+def _falling(problem: Problem, reading: Reading, x: np.ndarray) -> Reading:
+    """With one more rule: the tangent at x of Σ drift + sold ≤ Σ drift before, which the relaxed problem leaves out.
+
+    It matters where a purchase passes its target, inside the tolerance, by more than it was short of it.
+    """
+    market = reading.market
+    target = np.array(policy.targets(problem.state)) / WAD
+    after, left = market.drift + target + x, 1 + float(np.sum(x))
+    off = after / left - target
+    sells = np.where(market.lower < 0, -1.0, 0.0)
+    above = float(np.sum(np.abs(off)) + sells @ x - np.sum(np.abs(market.drift)))
+    row = np.sign(off) / left - float(np.sign(off) @ after) / left**2 + sells
+    market = replace(
+        market, rows=np.vstack([market.rows, row]), room=np.append(market.room, row @ x - above - MARGIN),
+        price=np.append(market.price, np.inf),
+    )  # fmt: skip
+    return replace(reading, market=market, row_names=(*reading.row_names, "drift"))
 
 
 def _shrunk(problem: Problem, reading: Reading, attempt: _Attempt, session: int) -> Plan | None:
@@ -501,7 +519,7 @@ def _carry_out(problem: Problem, reading: Reading, attempt: _Attempt, session: i
         state, sells, after, session, problem.now, problem.now, executor=problem.executor
     )
     reason = verdict.reason if run.legs else "nothing left to trade"
-    reason = reason or ("turnover cap exceeded" if _turnover(problem, after) > problem.turnover_cap else "")
+    reason = reason or over_limits(problem, after)
     return Plan(tuple(sells), payload, tuple(run.legs), after, session, reason, verdict, method="joint")
 
 
@@ -521,11 +539,21 @@ class _Run:
         self.sweeps: list[str] = []
         ends = _ends(reading)
         self.leaving: dict[int, list[int]] = {}
-        for leg in np.flatnonzero(attempt.value_in > DUST):
-            self.leaving.setdefault(int(ends[leg, 0]), []).append(int(leg))
+        for leg in self._used(ends):
+            self.leaving.setdefault(int(ends[leg, 0]), []).append(leg)
         for legs in self.leaving.values():
             legs.sort(key=lambda leg: -attempt.value_in[leg])
         self.target = ends[:, 1]
+
+    def _used(self, ends: np.ndarray) -> list[int]:
+        """The legs with a flow, less what leads to a token that nobody takes: the optimiser's rounding."""
+        legs = [int(leg) for leg in np.flatnonzero(self.attempt.value_in > DUST)]
+        while True:
+            takes = {int(ends[leg, 0]) for leg in legs}
+            kept = [leg for leg in legs if ends[leg, 1] in takes or self._keeps(int(ends[leg, 1]))]
+            if kept == legs:
+                return legs
+            legs = kept
 
     def all_legs(self) -> None:
         """Every token's legs, then what stays goes to the vault."""
@@ -636,16 +664,9 @@ def _swap_leg(
 def _single_pool(problem: Problem) -> Plan | None:
     """The single-pool plan, where there is one inside the problem's own limits."""
     try:
-        found = single_pool_plan(problem)
+        return single_pool_plan(problem)
     except EvenkeelError:
         return None
-    return found if _turnover(problem, found.balances_after) <= problem.turnover_cap else None
-
-
-def _turnover(problem: Problem, balances_after: tuple[int, ...]) -> int:
-    """Sells plus buys, WAD of NAV, rounded up."""
-    before, after = policy.values(problem.state), policy.values(problem.state, balances_after)
-    return -(-sum(abs(a - b) for a, b in zip(before, after, strict=True)) * WAD // sum(before))
 
 
 def _gas(found: Plan) -> int:
@@ -681,22 +702,43 @@ def _certificate(
     nav = policy.nav(problem.state)
     reached, gas = objective(problem, best.balances_after), _gas(best) * problem.gas_price
     fixed = GAS_REBALANCE * problem.gas_price
-    lowest, reading = np.inf, _as_the_vault(problem, reading)
+    lowest, reading = np.inf, _relaxed(problem, reading)
     for node in frontier:
         lowest = min(lowest, _bound_with_gas(problem, reading, node, search.solution, lowest))
-    bounded = idle + int((lowest - ROUNDING) * nav) + fixed
+    bounded = idle + int((lowest - ROUNDING - _ridged(problem, reading)) * nav) + fixed
     some = keep_legs(reading, search.kept)
     routing = idle + int(joint.bound(some.market, search.solution.prices, search.solution.multipliers) * nav)
     least = min(bounded, idle, reached + gas)  # to do nothing is a plan, too
     return Certificate(reached + gas, least, reached + gas - least, reached - routing)
 
 
-def _as_the_vault(problem: Problem, reading: Reading) -> Reading:
-    """With the whole slippage limit: rounding, and the single-pool plan, may use the margin that is kept free."""
-    rows, names = reading.market.rows.copy(), reading.row_names
-    sold = np.where(rows[names.index("turnover")] < 0, 1.0, 0.0)
-    rows[names.index("slippage")] = sold * problem.state.rules.max_slippage_bps / BPS - 1
-    return replace(reading, market=replace(reading.market, rows=rows))
+def _relaxed(problem: Problem, reading: Reading) -> Reading:
+    """A market in which every plan is a trade: pools untrimmed, purchases as far as the largest gain lets them go.
+
+    Prices at which no more is gained than the optimum says are those of a market where gaining is all that counts.
+    """
+    market, n = untrimmed(reading), reading.market.assets
+    cap = problem.turnover_cap / WAD
+    market = replace(market, upper=np.where(market.upper > 0, cap, 0.0))
+    greedy = replace(
+        market, drift=np.zeros(n), quadratic=GREED * np.eye(n), slope=np.ones(n), upper=reading.market.upper
+    )
+    hard = np.isinf(market.price)
+    greedy = replace(greedy, rows=market.rows[hard], room=market.room[hard], price=market.price[hard])
+    guesses = [np.ones(market.tokens), joint.solve(greedy).prices]
+    gain = cap
+    for _ in range(TIGHTENINGS):
+        gain = max(min([gain, *(joint.most_gain(market, nu) for nu in guesses)]), 0.0) + DUST
+        upper = np.minimum(read(problem, -gain).market.upper, cap)
+        market = replace(market, upper=upper)
+    return replace(reading, market=market)
+
+
+def _ridged(problem: Problem, reading: Reading) -> float:
+    """NAV: the most that the ridge on the covariance can have added to the objective of a trade, above that of none."""
+    market = reading.market
+    furthest = np.maximum(np.abs(market.drift + market.lower), np.abs(market.drift + market.upper))
+    return ridge(problem) / 2 * max(float(np.sum(furthest**2 - market.drift**2)), 0.0)
 
 
 def _bound_with_gas(

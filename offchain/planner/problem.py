@@ -125,6 +125,18 @@ def reopen_price(problem: Problem) -> int:
     return problem.state.rules.max_slippage_bps * policy.BPS_IN_WAD if problem.closing else 0
 
 
+def over_limits(problem: Problem, balances_after: Sequence[int]) -> str:
+    """Which of the problem's own limits an outcome breaks, beside the vault's rules; "" where none."""
+    before, after = policy.values(problem.state), policy.values(problem.state, balances_after)
+    moved = [a - b for a, b in zip(after, before, strict=True)]
+    slippage = max(problem.state.rules.max_slippage_bps - problem.slippage_margin_bps, 0)
+    if -sum(moved) * BPS > slippage * sum(max(-m, 0) for m in moved):
+        return "loss above slippage less its margin"
+    if sum(abs(m) for m in moved) * WAD > problem.turnover_cap * sum(before):
+        return "turnover cap exceeded"
+    return ""
+
+
 def gas_of(legs: Sequence[PlannedLeg], sweeps: int = 0) -> int:
     """Gas of a rebalance with these legs; 0 without any."""
     if not legs:

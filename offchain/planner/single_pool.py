@@ -16,7 +16,7 @@ from offchain import policy
 from offchain.errors import PlannerError, PoolError
 from offchain.planner.payload import Leg, SwapV2, SwapV3, Sweep, encode
 from offchain.planner.pools import Pool, V2Pool, same, trades, zero_for_one
-from offchain.planner.problem import BPS, Plan, PlannedLeg, Problem
+from offchain.planner.problem import BPS, Plan, PlannedLeg, Problem, over_limits
 from offchain.policy import WAD
 
 __all__ = ["single_pool_plan"]
@@ -248,7 +248,7 @@ def _simulate(problem: Problem, hub: _Hub, wanted: _Wanted, session: int, scale:
         problem.now,
         executor=problem.executor,
     )
-    reason = verdict.reason if route.legs else "nothing left to trade"
+    reason = verdict.reason or over_limits(problem, after) if route.legs else "nothing left to trade"
     return Plan(
         tuple(sells),
         encode(calls),

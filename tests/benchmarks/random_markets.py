@@ -68,7 +68,7 @@ def against_clarabel(bazaar: Bazaar, seed: int, count: Counter[str], gaps: list[
     if judge.burnt > 1e-7 or not judge.exact or not np.isfinite(best):
         count["Clarabel, not exact"] += 1
         return
-    compare(bazaar, seed, market, best, count, gaps, "convex")
+    compare(seed, judge, best, count, gaps, "convex")
 
 
 def against_subsets(bazaar: Bazaar, seed: int, count: Counter[str], gaps: list[float]) -> None:
@@ -85,21 +85,21 @@ def against_subsets(bazaar: Bazaar, seed: int, count: Counter[str], gaps: list[f
     judge = Judge(problem, market.outside())
     best = judge.subsets()
     if judge.burnt < 1e-7:
-        compare(bazaar, seed, market, best, count, gaps, "subsets")
+        compare(seed, judge, best, count, gaps, "subsets")
 
 
-def compare(bazaar, seed, market, best, count, gaps, name) -> None:  # type: ignore[no-untyped-def]
+def compare(seed: int, judge: Judge, best: float, count: Counter[str], gaps: list[float], name: str) -> None:
     """The plan against the optimum, its bound too."""
-    problem, found = market.problem, plan(market.problem)
+    problem, found = judge.problem, plan(judge.problem)
     nav = facts(problem).nav
     mine = float(objective(problem, found.balances_after))
     if found.certificate is not None:
         mine = float(found.certificate.objective / WAD / nav)
         bound = float(found.certificate.bound / WAD / nav)
-        if bound > min(best + 3e-7, mine):
+        if bound > min(best + 1e-7 + judge.dear * 1e-9, mine):
             say(count, f"{name}: bound", seed, f"{bound - best:.1e}, above the plan {bound - mine:.1e}")
     count[name] += 1
-    slack = allowance(problem, found)
+    slack = allowance(judge, found)
     if slack < 1e-6:
         gaps.append(mine - best)
     if mine > best + slack:
@@ -109,7 +109,7 @@ def compare(bazaar, seed, market, best, count, gaps, name) -> None:  # type: ign
             seed,
             f"{mine - best:.1e} of {best:.1e}, allowed {slack:.1e}, NAV {float(nav):.3g}",
         )
-    if mine < best - 1e-6:
+    if mine < best - 3e-7 - judge.dear * 1e-9:
         say(count, f"{name}: below the optimum", seed, f"{mine - best:.1e}")
 
 

@@ -131,7 +131,7 @@ def test_plans_reach_the_convex_optimum(bazaar: Bazaar) -> None:
         if judge.turns(used) or judge.burnt > 1e-7 or not judge.exact:
             continue
         found = plan(problem)
-        mine, slack = float(objective(problem, found.balances_after)), allowance(problem, found)
+        mine, slack = float(objective(problem, found.balances_after)), allowance(judge, found)
         assert mine <= best + slack, seed
         assert mine >= best - 3e-7, seed
         if found.certificate is not None:
@@ -155,7 +155,7 @@ def test_with_gas_no_set_of_legs_is_better(bazaar: Bazaar, seed: int) -> None:
     nav = facts(problem).nav
     idle = objective(problem, problem.state.balances)
     mine = idle if found.certificate is None else found.certificate.objective / nav / WAD
-    assert float(mine) <= best + allowance(problem, found)
+    assert float(mine) <= best + allowance(judge, found)
     assert found.certificate is None or float(found.certificate.bound / nav / WAD) <= best + 1e-7
 
 
@@ -361,7 +361,7 @@ def test_a_coarse_token_is_not_paid_for_twice() -> None:
     assert pool.amount_out(token("a"), leg.amount_in - 1) < leg.expected_out
 
 
-@pytest.mark.parametrize("seed", [5_004, 5_006, 5_012])
+@pytest.mark.parametrize("seed", [5_004, 5_006, 5_012, 5_014])
 def test_an_order_of_tokens_is_searched_where_pools_form_circles(bazaar: Bazaar, seed: int) -> None:
     """Pools a per cent apart: no order of the tokens does better, as Clarabel sees it, and the bound knows."""
     market = bazaar.market(
@@ -373,6 +373,6 @@ def test_an_order_of_tokens_is_searched_where_pools_form_circles(bazaar: Bazaar,
     assert judge.turns(judge.solve()[1])  # the continuous optimum runs in a circle
     found = plan(problem)
     mine, best = float(objective(problem, found.balances_after)), judge.ordered()
-    assert mine <= best + allowance(problem, found)
+    assert mine <= best + allowance(judge, found)
     assert found.certificate is not None
     assert best - 1e-5 <= found.certificate.bound / WAD / float(facts(problem).nav) <= best + 1e-7

@@ -203,7 +203,7 @@ class Judge:
             self.ends += [(a, b), (b, a)]
             if f.aside not in (a, b):
                 pieces += curves(pool, k)
-        self.burnt, self.exact = 0.0, True
+        self.burnt, self.exact, self.dear = 0.0, True, 1.0
         self.curves = [c for c in pieces if c.most > 0 and self._rate(c) > 0.05]
         self.priced = len(state.assets) if not (problem.hub_price and problem.hub) else len(state.assets) + 1
         self.legs = sorted({c.leg for c in self.curves})
@@ -260,8 +260,9 @@ class Judge:
         for i in range(n):
             if i == f.aside or not (over[i] or under[i]):
                 rows.append(x[i] == 0)
-            elif over[i]:
-                rows += [x[i] <= 0, x[i] >= min(target[i] - value[i], 0)]
+            elif over[i]:  # the vault sends whole token units of what lies above the target
+                excess = (f.value[i] - f.target[i] * f.nav) * 10 ** p.state.assets[i].decimals * WAD
+                rows += [x[i] <= 0, x[i] >= -float(excess // p.state.prices[i]) * self.unit[i]]
             else:
                 rows.append(x[i] >= 0)
         rules, total = p.state.rules, cp.sum(x)
@@ -269,10 +270,18 @@ class Judge:
         slippage = max(rules.max_slippage_bps - p.slippage_margin_bps, 0) / 1e4
         error = np.array([a.price_error_bps for a in p.state.assets]) / 1e4
         signed = np.where(over, -1.0, 1.0)
+        self.loss_rows = [-total <= slippage * sold, -total + (error * signed) @ x <= float(f.budget)]
+        # drift falls by what is sold, all times the NAV after; with what was sold that is no convex rule, so the NAV
+        # after is put in by `_run`
+        self.left = cp.Parameter(nonneg=True, value=1.0)
+        before = float(np.sum(np.abs(value - target)))
+        self.falls = cp.sum(cp.abs(value + x - target * (1 + total))) + self.left * sold <= before * (
+            1 + total
+        )
         rows += [
-            -total <= slippage * sold,
+            *self.loss_rows,
+            self.falls,
             (error * signed) @ x <= float(f.budget),
-            -total + (error * signed) @ x <= float(f.budget),
             signed @ x <= p.turnover_cap / WAD,
         ]
         bought = [i for i in range(n) if under[i] and i != f.aside]
@@ -318,6 +327,7 @@ class Judge:
                 continue
             if branch.value < best:
                 best = float(branch.value)
+                self.dear = 1 + sum(float(abs(row.dual_value)) for row in self.loss_rows)
                 into = self.scale * self.flow.value
                 flow = np.maximum(self.flow.value, 0)
                 could = flow / (1 + self.bent * flow)
@@ -326,6 +336,18 @@ class Judge:
         return best, used
 
     def _run(self, branch: cp.Problem) -> bool:
+        """With the NAV after in the rule on drift where that binds."""
+        self.left.value = 1.0
+        for _ in range(6):
+            if not self._optimise(branch):
+                return False
+            left = 1 + float(np.sum(self.x.value))
+            if abs(left - self.left.value) < 1e-9 or float(np.max(np.abs(self.falls.dual_value))) < 1e-7:
+                return True
+            self.left.value = left
+        return True
+
+    def _optimise(self, branch: cp.Problem) -> bool:
         """As exactly as Clarabel can."""
         self.exact = True
         for tight in (1e-11, 1e-9, 1e-8):
@@ -357,18 +379,20 @@ class Judge:
         if not self.turns(used):
             return best
         busy = sorted({t for leg in self.legs for t in self.ends[leg]})
-        found = float(objective(self.problem, self.problem.state.balances))
+        found, dear = float(objective(self.problem, self.problem.state.balances)), 1.0
         for order in permutations(busy):
             place = {t: k for k, t in enumerate(order)}
             value, _ = self.solve(
                 {leg for leg in self.legs if place[self.ends[leg][0]] < place[self.ends[leg][1]]}
             )
-            found = min(found, value)
+            if value < found:
+                found, dear = value, self.dear
+        self.dear = dear
         return found
 
     def subsets(self) -> float:
         """The optimum with gas, by trying every set of legs without a circle. For few legs."""
-        best = float(objective(self.problem, self.problem.state.balances))
+        best, dear = float(objective(self.problem, self.problem.state.balances)), 1.0
         pools = sorted({leg // 2 for leg in self.legs})
         for choice in product((None, 0, 1), repeat=len(pools)):
             legs = {2 * k + d for k, d in zip(pools, choice, strict=True) if d is not None}
@@ -386,15 +410,16 @@ class Judge:
             if gas < best:
                 value = self.solve(legs)[0] + gas
                 if value < best:
-                    best, self.best_legs = value, legs
+                    best, dear, self.best_legs = value, self.dear, legs
+        self.dear = dear
         return best
 
 
-def allowance(problem: Problem, found: Plan) -> float:
-    """What a plan may be above the continuous optimum: rounding to whole units, as dear as the rules make a loss."""
-    f, state = facts(problem), problem.state
-    unit = max(
-        float(Fraction(p, 10**a.decimals * WAD) / f.nav)
-        for p, a in zip(state.prices, state.assets, strict=True)
-    )
-    return 3e-7 + 50 * (len(found.legs) + 1) * unit
+def allowance(judge: Judge, found: Plan) -> float:
+    """What a plan may be above the continuous optimum: rounding, as dear as the rules make a loss there.
+
+    Floats to 1e-9 of NAV. Of each leg two units of what goes in (a V3 pool rounds its fee and its input up) and one
+    that comes out; of each trade one sold. `judge.dear`: the dual price of NAV lost, which is hundreds where a large
+    trade fits the slippage limit only just.
+    """
+    return 3e-7 + judge.dear * (1e-9 + 3 * (len(found.legs) + 1) * max(judge.unit))
