@@ -42,6 +42,18 @@ def test_previews_are_the_sums_of_the_spec(desk: Desk) -> None:
             assert desk.call(name, amount, teller=teller) == wanted, (number, name, amount)
 
 
+def test_a_mint_that_just_fills_the_gap_pays_for_all_of_it(desk: Desk) -> None:
+    """Where the surcharge begins, a unit either way: by search, as everywhere in `State.mint`."""
+    for number in range(60):
+        shrink(desk, random.Random(number))
+        for teller in range(3):
+            state = desk.state(teller)
+            net = state.gap_in() * (10_000 - state.floor) // 10_000
+            for value in range(max(net - 2, 1), net + 2):
+                shares = value * (state.supply - state.melting) // state.nav
+                assert desk.call("previewMint", shares, teller=teller) == state.mint(shares), (number, teller)
+
+
 def test_what_a_flow_leaves_is_remembered(desk: Desk) -> None:
     """A paused vault is worth what it was after the last flow, in whole units of the asset."""
     for number in range(40):
