@@ -195,6 +195,7 @@ def test_reverts_on_an_unknown_kind(run, refuses, token_a, kind):
     call = encode([Call(token_a.address, call_data(token_a, "totalSupply"))])
     run(call)
     refuses("bad leg", bytes([kind]) + call[1:])
+    refuses("bad leg", bytes([kind]) + encode([Sweep(token_a.address)])[1:])
 
 
 def test_reverts_on_bytes_after_the_last_leg(refuses, token_a):

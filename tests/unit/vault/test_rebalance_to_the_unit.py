@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 
 import pytest
@@ -34,6 +35,23 @@ def test_half_of_an_odd_band_is_rounded_down(units: int, closes: bool) -> None:
     held = target + band // 2 + units
     world.rebalance([held, 10**18, 10**18 - held])
     assert len(world.evm.events("SessionClosed")) == closes
+
+
+@pytest.mark.parametrize(("units", "reason"), [(0, ""), (1, "bought past target")])
+def test_a_quarter_of_an_odd_band_is_rounded_down(units: int, reason: str) -> None:
+    """No tolerance is wider than that: here of the second asset, bought while the last is in quarantine."""
+    world = World((4_000, 2_000, 1_000, 3_000), (18,), (1,), mode=1, tolerance_bps=1_000)
+    world.delayed("set_bands", [10_000] * 4, [1_000, 2_499, 10_000, 2_500])
+    world.at_once("quarantine", world.tokens[3].address, sender=GUARDIAN)
+    target = 10**18 * 2 // 7
+    band = target * 2_499 // 10_000
+    assert band % 4 == 3
+    held = target + band // 4 + units
+    first, bought = 6 * 10**17, 10**17
+    rest = 10**18 - first - held
+    world.set_balances([first + bought, held - bought, rest, 1])
+    with reverts(reason) if reason else nullcontext():
+        world.rebalance([first, held, rest, 1])
 
 
 def test_half_of_what_is_achieved_is_rounded_up() -> None:
