@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import nullcontext
 from fractions import Fraction
 
@@ -84,3 +85,24 @@ def test_half_of_what_is_achieved_is_rounded_up() -> None:
         world.evm.revert(snapshot)
         verdicts.add((fall >= exact, fall == int(exact)))
     assert verdicts >= {(True, False), (False, True)}
+
+
+def test_sends_what_is_above_the_target_and_no_unit_more() -> None:
+    """At prices that divide nothing, in a vault of so little that a unit shows; a perfect trade follows."""
+    world = World((5_000, 5_000), (18,), (1,), mode=1)
+    for number in range(30):
+        rng = random.Random(number)
+        snapshot = world.evm.snapshot()
+        prices = [rng.randint(WAD // 3, 3 * WAD) for _ in range(2)]
+        for index, price in enumerate(prices):
+            world.set_price(index, price)
+        holds = [
+            rng.randint(8, 9) * 10**7 * WAD // prices[0] + rng.randint(0, 99),
+            5 * 10**7 * WAD // prices[1],
+        ]
+        world.set_balances(holds)
+        values = [balance * price // WAD for balance, price in zip(holds, prices, strict=True)]
+        excess = (values[0] - -(-sum(values) // 2)) * WAD // prices[0]
+        world.rebalance([holds[0] - excess, holds[1] + excess * prices[0] // prices[1]])
+        assert world.tokens[0].call("balanceOf", world.executor.address) == excess, number
+        world.evm.revert(snapshot)
