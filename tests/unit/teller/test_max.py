@@ -109,3 +109,12 @@ def test_nothing_without_a_right(desk: Desk, name: str):
     assert desk.call(name, ALICE) > 0
     desk.world.delayed("set_teller", desk.tellers[CASH].address, 50, 120, 0, 0, True)
     assert desk.call(name, ALICE) == 0
+
+
+def test_nothing_of_shares_that_someone_sent_to_the_teller(desk: Desk):
+    desk.call("deposit", 10**9, ALICE)
+    desk.vault.call("transfer", desk.tellers[CASH].address, desk.shares() // 2, sender=ALICE)
+    teller = desk.tellers[CASH].address
+    assert desk.vault.call("balanceOf", teller) > 0
+    assert desk.call("maxRedeem", teller) == desk.call("maxWithdraw", teller) == 0
+    assert desk.call("maxRedeem", ALICE) > 0
