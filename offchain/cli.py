@@ -171,6 +171,7 @@ def plan(
     """What the keeper would trade now, and why."""
     from offchain.keeper.preview import preview
     from offchain.keeper.rehearsal import caller_of, known_keeper, simulate, venues_of
+    from offchain.planner import joint
 
     settings = _settings(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
@@ -180,6 +181,8 @@ def plan(
         )
     web3, observed, snapshot = _observe(settings, address)
     asks = dry_run or bool(settings.aggregators)  # somebody, in the keeper's name
+    if not joint.is_compiled():
+        typer.echo("compiling the planner: some ten seconds, once on this machine", err=True)
     caller = (caller_of(settings) or known_keeper(web3, snapshot)) if asks else None
     found = preview(
         snapshot,

@@ -30,13 +30,14 @@ Floats: amounts leave this module as proposals; `plan` turns them into integers 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Market", "Segments", "Solution", "bound", "cost", "most_gain", "solve"]
+__all__ = ["Market", "Segments", "Solution", "bound", "cost", "is_compiled", "most_gain", "solve"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -119,6 +120,11 @@ def solve(market: Market, guess: Solution | None = None) -> Solution:
         led = _minimise(_with_helpers(market, depth), led)
     led = _minimise(market, led)
     return min(found, led, key=lambda one: one.residual)
+
+
+def is_compiled() -> bool:
+    """The compiled code is on this machine's disk already; without it the first `solve` takes some ten seconds."""
+    return any(Path(_newton.stats.cache_path or ".").glob("joint._newton-*.nbi"))
 
 
 def _minimise(market: Market, guess: Solution | None) -> Solution:

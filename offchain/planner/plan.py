@@ -49,7 +49,7 @@ DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
 LARGEST_MARGIN = 1e-5  # of NAV: the same in a vault of few token units
 MAX_SOLVES = 150  # of each search
-ADDITIONS = 4  # legs, or pairs of legs, that are tried beside those in use
+ADDITIONS = 16  # legs, or pairs of legs, that are tried beside those in use
 SCALINGS = 8  # rounds of slope scaling
 ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
 CLOSE = 1e-8  # of NAV: a branch that gains less is not explored
@@ -216,7 +216,8 @@ def _boxed(problem: Problem, reading: Reading, lost: float) -> Reading:
 def _inside(reading: Reading) -> Reading:
     """With the drifts at which the session closes a rounding nearer, so that it does close."""
     n, closing = reading.market.assets, np.array([name == "closing" for name in reading.row_names])
-    nearer = min(MARGIN + 2 * float(np.max(reading.unit[:n])), LARGEST_MARGIN)
+    movable = (reading.market.lower < 0) | (reading.market.upper > 0)
+    nearer = min(MARGIN + 2 * float(np.max(reading.unit[:n][movable], initial=0.0)), LARGEST_MARGIN)
     return replace(reading, market=replace(reading.market, room=reading.market.room - nearer * closing))
 
 
@@ -344,19 +345,34 @@ def _additions(
 ) -> list[np.ndarray]:
     """Legs, and pairs of legs through another token, that may be worth their gas beside those in use, by promise.
 
-    Weak duality: what is added gains at most what it earns at the present optimum's prices.
+    Weak duality: what is added gains at most what it earns at the present optimum's prices; of an asset that is not
+    traded, for which many prices are optimal, at what a little more or less of it is worth to the vault. Nor can it
+    gain more than its first price does on all of an asset that may be sold, or bought.
     """
-    earns = _earnings(reading, solution) - _fixed(reading, solution)
-    ends, legs = _ends(reading), np.flatnonzero(allowed & ~used & (_ends(reading)[:, 0] >= 0))
-    found: list[tuple[float, tuple[int, ...]]] = []
-    found += [(float(earns[leg]), (int(leg),)) for leg in legs if earns[leg] > 0]
-    busy = set(ends[used].reshape(-1).tolist())
-    for token in set(ends[legs].reshape(-1).tolist()) - busy:
-        into, out = legs[ends[legs, 1] == token], legs[ends[legs, 0] == token]
-        found += [
-            (float(earns[a] + earns[b]), (int(a), int(b))) for a in into for b in out if earns[a] + earns[b] > 0
-        ]  # fmt: skip
-    best = sorted(found, reverse=True)[:ADDITIONS]
+    market, n, ends = reading.market, reading.market.assets, _ends(reading)
+    busy = np.isin(np.arange(market.tokens), ends[used])
+    nu, idle = solution.prices.copy(), np.flatnonzero(~busy[:n])
+    pull = market.quadratic @ (market.drift + solution.change) + solution.multipliers @ market.rows
+    nu[idle] = np.maximum(market.slope - pull, joint.SMALLEST_PRICE)[idle]
+    gives, takes = busy.astype(float), busy.astype(float)  # NAV that can leave each token, that can come in
+    gives[idle], takes[idle] = -market.lower[idle], market.upper[idle]
+    gas, earned = _fixed(reading, solution), _earnings(reading, replace(solution, prices=nu))
+    rate = np.zeros(len(used))
+    np.maximum.at(rate, reading.leg, market.segments.keep * market.segments.start**2)
+
+    def promise(legs: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+        first, last = int(ends[legs[0], 0]), int(ends[legs[-1], 1])
+        price = float(np.prod(rate[list(legs)]))
+        most = min(gives[first], takes[last] / price)
+        gain = min(float(np.sum(earned[list(legs)])), (nu[last] * price - nu[first]) * most)
+        return gain - float(np.sum(gas[list(legs)])), legs
+
+    legs = [int(leg) for leg in np.flatnonzero(allowed & ~used & (rate > 0))]
+    found = [promise((leg,)) for leg in legs]
+    for token in set(ends[legs].reshape(-1).tolist()) - set(np.flatnonzero(busy).tolist()):
+        into, out = [k for k in legs if ends[k, 1] == token], [k for k in legs if ends[k, 0] == token]
+        found += [promise((a, b)) for a in into for b in out if ends[a, 0] != ends[b, 1]]
+    best = sorted((one for one in found if one[0] > 0), reverse=True)[:ADDITIONS]
     return [np.isin(np.arange(len(used)), more) for _, more in best]
 
 

@@ -78,12 +78,12 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Proof of quality: no plan has an objective below `bound`. USD WAD."""
+    """Proof of quality: no plan within the rules and the problem's limits has an objective below `bound`. USD WAD."""
 
     objective: int  # J of this plan
     bound: int  # of the dual problem over all pools and routes: continuous amounts, the least possible gas
     gap: int  # objective − bound: so much could the best conceivable plan be better
-    routing_gap: int  # the same over the pools used, without gas: what the optimiser and integers left
+    routing_gap: int  # over the pools used, without gas: what the optimiser and integers left; no proof
 
 
 @dataclass(frozen=True, slots=True)
