@@ -49,6 +49,7 @@ DUST = 1e-12  # of NAV: a flow below it is the optimiser's rounding
 MARGIN = 1e-8  # of NAV: added to the loss that the weights after the trade allow for
 LARGEST_MARGIN = 1e-5  # of NAV: the same in a vault of few token units
 MAX_SOLVES = 150  # of each search
+EXCHANGES = 300  # solves of the local search over legs
 ADDITIONS = 16  # legs, or pairs of legs, that are tried beside those in use
 SCALINGS = 8  # rounds of slope scaling
 ROUNDING = 1e-9  # of NAV: what a bound gives away for floats and for the trimmed ends of pools
@@ -309,16 +310,15 @@ def _eliminate(problem: Problem, reading: Reading, best: _Attempt) -> _Attempt:
 
 
 def _exchanged(problem: Problem, reading: Reading, best: _Attempt, allowed: np.ndarray) -> _Attempt:
-    """Local search: legs are added, left out and exchanged while the objective with gas falls."""
+    """Local search: legs are added, left out and exchanged, the best choice each time, while J with gas falls."""
     solves, improved = 0, True
-    while improved and solves < MAX_SOLVES:
-        improved = False
-        for tried in _neighbours(problem, reading, best, allowed):
+    while improved and solves < EXCHANGES:
+        improved, now = False, best
+        for tried in _neighbours(problem, reading, now, allowed):
             solves += 1
             if tried.total < best.total - DUST:
                 best, improved = tried, True
-                break
-            if solves >= MAX_SOLVES:
+            if solves >= EXCHANGES:
                 break
     return best
 
