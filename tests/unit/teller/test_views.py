@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from eth_abi import encode
 
 from tests.support.evm import Contract, Evm, Function, Reverted, artifact
-from tests.support.world import ALICE, BOB, GUARDIAN, WAD
+from tests.support.world import ALICE, BOB, GUARDIAN, WAD, ZERO
 from tests.unit.teller.stage import (
     BALANCE_BURNS_GAS,
     BURN,
@@ -271,3 +272,16 @@ def test_the_price_rises_as_fees_are_due(desk: Desk):
     end = desk.call("convertToAssets", 10**24)
     assert start < middle < end
     assert end - middle == pytest.approx(middle - start, rel=0.01)
+
+
+def test_take_no_long_reason_of_an_oracle_for_an_appraisal(desk: Desk):
+    """The vault hands on what its oracle reverts with: here 256 bytes, as long as an appraisal."""
+    oracle = desk.world.deploy("ScriptedPool", ZERO, ZERO)
+    oracle.call("set_response", encode(["uint256[]", "uint256[]"], [desk.world.prices, [0] * 3]))
+    desk.world.delayed("set_oracle", oracle.address)
+    desk.call("deposit", 10**9, ALICE)
+    seen = desk.call("totalAssets")
+    oracle.call("set_response", b"\x01" * 256)
+    oracle.call("set_mode", 4)  # revert with that
+    assert desk.call("maxDeposit", ALICE) == 0
+    assert desk.call("totalAssets") == seen
