@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Thread
@@ -173,7 +174,7 @@ class Http:
             raise QuoteError(f"the request failed ({type(error).__name__})") from None
 
 
-class HttpVenue:
+class HttpVenue(ABC):
     """What the clients have in common. A subclass says how to ask and how to read."""
 
     name: ClassVar[str]
@@ -193,9 +194,9 @@ class HttpVenue:
             return failed(self.name, request, self._clean(str(error)))
         return quote if quote.reason else replace(quote, reason=_flaw(quote))
 
+    @abstractmethod
     def _ask(self, request: QuoteRequest) -> Quote:
         """QuoteError when there is no offer, or none that can be read."""
-        raise NotImplementedError
 
     def _clean(self, words: str) -> str:
         """One printable line, and the key struck out: a venue may repeat it in its error."""

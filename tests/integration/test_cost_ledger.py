@@ -16,75 +16,33 @@ from web3.logs import DISCARD
 from offchain.chain.pools import read_pools
 from offchain.chain.sender import Sender
 from offchain.cli import app
-from offchain.demo.localchain import local_chain
-from offchain.demo.market import history
-from offchain.demo.world import World, build_world
+from offchain.demo.world import World
 from offchain.keeper import loop
 from offchain.keeper.costs import Entry
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Keeper, Outcome
 from offchain.planner import Plan, SwapV2, SwapV3, encode
 from offchain.planner.pools import same
-from offchain.policy import DAY, WAD, Mode
+from offchain.policy import DAY, WAD
+from tests.support import demo_vault
+from tests.support.demo_vault import FIRST, funded_vault
 
-FIRST = history(2)[0]
 JUMP = replace(FIRST, prices=(FIRST.prices[0] * 16 // 10, *FIRST.prices[1:]))  # tAAPL from 30 % to above 40 %
-DEPOSIT = 100_000  # USD
 NATIVE = 2_000 * WAD
 
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[World, Contract]]:
     """A world with one threshold vault, and prices that make it trade."""
-    with local_chain(FIRST.timestamp) as chain:
-        world = build_world(chain, FIRST)
-        vault = world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
-        depositor = chain.accounts[6]
-        world.mint(depositor.address, DEPOSIT, FIRST)
-        world.approve(depositor, vault.address)
-        shares = (DEPOSIT - 1_000) * 10**18
-        amounts = vault.functions.preview_mint_in_kind(shares).call()
-        chain.send(
-            depositor, vault.functions.mint_in_kind(shares, [a * 2 for a in amounts], depositor.address)
-        )
-        chain.mine(chain.now + 3_600)
+    with funded_vault() as (world, vault):
+        world.chain.mine(world.chain.now + 3_600)
         world.set_market(JUMP)
         yield world, vault
 
 
-@pytest.fixture
-def world(built: tuple[World, Contract]) -> Iterator[World]:
-    """The world as built; what a test does to the chain is undone."""
-    world, _ = built
-    snapshot = world.chain._rpc("evm_snapshot", [])
-    yield world
-    world.chain._rpc("evm_revert", [snapshot])
-
-
-@pytest.fixture
-def vault(built: tuple[World, Contract], world: World) -> Contract:
-    return built[1]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
-
-
-def make_keeper(world: World, vault: Contract, journal: Journal, **changes: Any) -> Keeper:
-    keeper = Keeper(
-        web3=world.chain.web3,
-        vault=vault.address,
-        executor=world.executor.address,
-        hub=world.cash.address,
-        pools=world.pool_source,
-        sender=Sender(world.chain.web3, world.keeper, poll_seconds=0.02),
-        journal=journal,
-        native_price=NATIVE,
-    )
-    return replace(keeper, **changes)
+def make_keeper(*args: Any, **changes: Any) -> Keeper:
+    """One that knows the native token's price."""
+    return demo_vault.make_keeper(*args, **({"native_price": NATIVE} | changes))
 
 
 class Meddled(Sender):

@@ -21,16 +21,13 @@ from offchain.chain.pools import read_pools
 from offchain.chain.sender import Sender
 from offchain.chain.vault import latest_block, read_vault
 from offchain.cli import app
-from offchain.demo.localchain import local_chain
-from offchain.demo.market import Day, history
-from offchain.demo.world import World, build_world
+from offchain.demo.market import Day
+from offchain.demo.world import World
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Keeper
 from offchain.planner import Plan, Problem, V2Pool, V3Pool, plan
-from offchain.policy import DAY, Mode
-
-FIRST = history(2)[0]
-DEPOSIT = 100_000  # USD
+from offchain.policy import DAY
+from tests.support.demo_vault import DEPOSIT, FIRST, funded_vault, make_keeper
 
 
 def moved(day: Day, per_cent: int, stock: int = 0) -> Day:
@@ -43,52 +40,8 @@ def moved(day: Day, per_cent: int, stock: int = 0) -> Day:
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[World, Contract]]:
     """A world with one threshold vault that holds enough to trade."""
-    with local_chain(FIRST.timestamp) as chain:
-        world = build_world(chain, FIRST)
-        vault = world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
-        depositor = chain.accounts[6]
-        world.mint(depositor.address, DEPOSIT, FIRST)
-        world.approve(depositor, vault.address)
-        shares = (DEPOSIT - 1_000) * 10**18
-        amounts = vault.functions.preview_mint_in_kind(shares).call()
-        chain.send(
-            depositor, vault.functions.mint_in_kind(shares, [a * 2 for a in amounts], depositor.address)
-        )
+    with funded_vault() as (world, vault):
         yield world, vault
-
-
-@pytest.fixture
-def world(built: tuple[World, Contract]) -> Iterator[World]:
-    """The world as built; what a test does to the chain is undone."""
-    world, _ = built
-    snapshot = world.chain._rpc("evm_snapshot", [])
-    yield world
-    world.chain._rpc("evm_revert", [snapshot])
-
-
-@pytest.fixture
-def vault(built: tuple[World, Contract], world: World) -> Contract:
-    return built[1]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
-
-
-def make_keeper(world: World, vault: Contract, journal: Journal, **changes: Any) -> Keeper:
-    keeper = Keeper(
-        web3=world.chain.web3,
-        vault=vault.address,
-        executor=world.executor.address,
-        hub=world.cash.address,
-        pools=world.pool_source,
-        sender=Sender(world.chain.web3, world.keeper, poll_seconds=0.02),
-        journal=journal,
-    )
-    return replace(keeper, **changes)
 
 
 @pytest.fixture

@@ -21,20 +21,18 @@ from offchain.audit import verify_vault
 from offchain.chain.contracts import ZERO
 from offchain.chain.vault import read_vault
 from offchain.cli import app
-from offchain.demo.localchain import local_chain
-from offchain.demo.market import Day, history
+from offchain.demo.market import Day
 from offchain.demo.uniswap import _artifact
-from offchain.demo.world import World, build_world
+from offchain.demo.world import World
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import once
 from offchain.keeper.market import Sources, observe
 from offchain.planner import Plan, plan
-from offchain.policy import DAY, WAD, Mode
+from offchain.policy import DAY, WAD
 from tests.support import aggregators as shapes
 from tests.support.aggregators import Answer, Asked, Server, serving
+from tests.support.demo_vault import FIRST, funded_vault
 
-FIRST = history(2)[0]
-DEPOSIT = 100_000  # USD
 ETHER = 3_000  # USD
 DEEP = 200_000_000  # USD on each side of the pair that only a venue knows
 FOREVER = 2**40
@@ -54,36 +52,12 @@ JUMP = moved(FIRST, stock=0, per_cent=60)  # tAAPL from 30 % to above 40 %
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[World, Contract]]:
     """A threshold vault that holds enough to trade, and a price for the native token."""
-    with local_chain(FIRST.timestamp) as chain:
-        world = build_world(chain, FIRST)
-        vault = world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
-        depositor = chain.accounts[6]
-        world.mint(depositor.address, DEPOSIT, FIRST)
-        world.approve(depositor, vault.address)
-        shares = (DEPOSIT - 1_000) * 10**18
-        amounts = vault.functions.preview_mint_in_kind(shares).call()
-        chain.send(
-            depositor, vault.functions.mint_in_kind(shares, [a * 2 for a in amounts], depositor.address)
-        )
-        feed = chain.deploy(world.deployer, "TestFeed", 8, "ETH / USD", ETHER * 10**8)
+    with funded_vault() as (world, vault):
+        feed = world.chain.deploy(world.deployer, "TestFeed", 8, "ETH / USD", ETHER * 10**8)
         weth = world.uniswap.weth.address
         price_it = world.oracle.functions.set_feed(weth, feed.address, 30 * DAY, 10**15, 10**24)
-        chain.send(world.deployer, price_it)
+        world.chain.send(world.deployer, price_it)
         yield world, vault
-
-
-@pytest.fixture
-def world(built: tuple[World, Contract]) -> Iterator[World]:
-    """The world as built; what a test does to the chain is undone."""
-    world, _ = built
-    snapshot = world.chain._rpc("evm_snapshot", [])
-    yield world
-    world.chain._rpc("evm_revert", [snapshot])
-
-
-@pytest.fixture
-def vault(built: tuple[World, Contract], world: World) -> Contract:
-    return built[1]
 
 
 @pytest.fixture
