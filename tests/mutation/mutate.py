@@ -3,15 +3,18 @@
     python tests/mutation/mutate.py                      every mutant of every contract
     python tests/mutation/mutate.py Vault flow           only of these files
     python tests/mutation/mutate.py --only access lock   only of these classes
+    python tests/mutation/mutate.py --match "_fee: "     only those whose name (--list) contains the text
     python tests/mutation/mutate.py --sample 50          that many, chosen at random (--seed)
-    python tests/mutation/mutate.py --quick              by the first two of the tests named for a file only
+    python tests/mutation/mutate.py --quick              not by the tests that take longest
     python tests/mutation/mutate.py --list               print the mutants
     python tests/mutation/mutate.py --report             print what is known, judge nothing
 
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
-survived when all of them have passed (with --quick it stays not judged). The order only saves time: first the test that
-killed it last time, then the file of its function's name, then whatever has killed most per second. Mutants that nobody
-can tell from the original are argued in equivalent.json; any other survivor makes the run fail.
+survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
+time: first the test that killed it last time, then the file of its function's name, then whatever has killed most per
+second. Mutants that nobody can tell from the original are argued in equivalent.json and come last, or not at all with
+--quick; any other survivor makes the run fail. Several runs can work side by side: each passes over what another has
+judged meanwhile.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
@@ -31,7 +34,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,7 +56,7 @@ from tests.support.evm import COMPILED  # noqa: E402
 
 REPORT = ROOT / "reports" / "mutation.json"
 KEPT = ROOT / "build" / "mutation.jsonl"
-PASSED = ROOT / "build" / "mutation-passed.json"
+PASSED = ROOT / "build" / "mutation-tests.json"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 TIMEOUT = 900  # seconds; who runs longer is killed, as a test that hangs would be noticed
 UNIT = "tests/unit"
@@ -87,6 +90,14 @@ TESTS: dict[str, list[str]] = {
     "queue": [f"{UNIT}/timelock", f"{UNIT}/price_oracle"],
     "ownable": [f"{UNIT}/price_oracle"],
 }
+# what --quick leaves out: thousands of random states, and attacks that play out over a year
+SLOW = (
+    DIFFERENTIAL,
+    INVARIANTS,
+    f"{UNIT}/attacks",
+    f"{UNIT}/teller/test_erc4626_properties.py",
+    f"{UNIT}/auction/test_fill_properties.py",
+)
 VERDICTS = ("killed", "equivalent", "survived", "not judged", "same code", "does not compile")
 
 
@@ -190,15 +201,15 @@ class Campaign:
 
     def run(self) -> None:
         """Every verdict goes to the ledger."""
-        folders = sorted({folder for mutant in self.chosen for folder in self.folders(mutant)})
+        folders = sorted({folder for mutant in self.chosen for folder in tests_of(mutant)})
         options = ["-qq", "-s", "-p", "no:pytest-brownie", "-p", "no:cacheprovider", "--no-summary"]
         if pytest.main([*options, *folders], plugins=[self]) or self.problem:
             sys.exit(self.problem or f"the tests in {', '.join(folders)} could not be collected")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Called by pytest in place of running the tests."""
-        self.items = session.items
-        self.seconds = self.known.seconds(session.items) or self.pass_unbroken()
+        self.items = [item for item in session.items if not (self.quick and is_slow(item.nodeid))]
+        self.seconds = self.pass_unbroken()
         if self.problem:
             return True
         gc.collect()
@@ -208,20 +219,20 @@ class Campaign:
             task = progress.add_task("", total=len(self.chosen))
             for mutant, verdict in self.verdicts():
                 progress.advance(task)
-                if verdict == "survived":
-                    progress.print(f"survived: {mutant.line} {mutant.key}", markup=False)
+                if verdict in ("survived", "alive"):
+                    progress.print(f"{verdict}: {mutant.line} {mutant.key}", markup=False)
         return True
 
     def pass_unbroken(self) -> dict[str, float]:
         """How long each test takes on the contracts as they are, which it must pass."""
-        os.waitpid(self.start(self.bench.folder, self.items), 0)
-        told = json.loads((self.bench.folder / "verdict").read_text())
-        if told["killer"]:
-            self.problem = f"a test fails on the contracts as they are: {told['killer']}"
-        else:
-            self.known.passed(told["seconds"])
-        seconds: dict[str, float] = told["seconds"]
-        return seconds
+        if unknown := [item for item in self.items if item.nodeid not in self.known.seconds()]:
+            os.waitpid(self.start(self.bench.folder, unknown), 0)
+            told = json.loads((self.bench.folder / "verdict").read_text())
+            if told["killer"]:
+                self.problem = f"a test fails on the contracts as they are: {told['killer']}"
+            else:
+                self.known.passed(told["seconds"])
+        return self.known.seconds()
 
     def verdicts(self) -> Iterator[tuple[Mutant, str]]:
         """As they come in, `workers` at a time."""
@@ -230,6 +241,9 @@ class Campaign:
         while waiting or running:
             while waiting and len(running) < self.workers:
                 mutant = waiting.pop()
+                if self.known.has_learnt(mutant, self.quick):
+                    yield mutant, "judged by another run"
+                    continue
                 folder = self.bench.broken(mutant)
                 running[self.start(folder, self.order(mutant))] = mutant, folder
             pid, status = os.wait()
@@ -239,9 +253,11 @@ class Campaign:
                 told = json.loads((folder / "verdict").read_text())
             shutil.rmtree(folder)
             self.killed[told["killer"]] += 1
-            if not self.quick or told["verdict"] != "survived":
-                self.known.add(mutant, told["verdict"], told["killer"])
-            yield mutant, told["verdict"]
+            verdict = told["verdict"]
+            if verdict == "survived" and self.quick and has_slow_tests(mutant):
+                verdict = "alive"
+            self.known.add(mutant, verdict, told["killer"])
+            yield mutant, verdict
 
     def start(self, folder: Path, items: list[pytest.Item]) -> int:
         """The id of a new process that judges."""
@@ -253,19 +269,19 @@ class Campaign:
         finally:
             os._exit(1)  # never back into this process's copy of the campaign
 
-    def folders(self, mutant: Mutant) -> list[str]:
-        """Of the tests that judge it in this run."""
-        return tests_of(mutant)[: 2 if self.quick else None]
-
     def order(self, mutant: Mutant) -> list[pytest.Item]:
-        """All tests of the mutant's file, the likeliest killers first, else folder by folder."""
+        """The tests of the mutant's file, the likeliest killers first, else folder by folder.
+
+        Those of --quick are not run again on what has outlived them as they are now.
+        """
+        only_slow = self.known.is_alive(mutant)
         killer = self.known.killer(mutant)
         named = mutant.function.strip("_")
         ranked: list[tuple[tuple[object, ...], pytest.Item]] = []
         for item in self.items:
             test = item.nodeid
-            place = next((i for i, path in enumerate(self.folders(mutant)) if within(test, path)), None)
-            if place is not None:
+            place = next((i for i, path in enumerate(tests_of(mutant)) if within(test, path)), None)
+            if place is not None and (is_slow(test) or not only_slow):
                 by_name = named and item.path.stem.startswith(f"test_{named}")
                 rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
                 ranked.append(((test != killer, not by_name, place, -rate, len(ranked)), item))
@@ -277,29 +293,57 @@ class Ledger:
 
     def __init__(self, sources: dict[str, str]) -> None:
         self.sources = sources
-        lines = KEPT.read_text().splitlines() if KEPT.exists() else []
-        self.rows = {row.key: row for row in (Verdict(**json.loads(line)) for line in lines)}
+        self.rows: dict[str, Verdict] = {}
+        self.size = 0  # bytes of KEPT that have been read
         files = sorted(
             file for folder in ("tests/unit", "tests/stateful") for file in Path(folder).rglob("*.py")
         )
         self.tests = {file.as_posix(): file.read_text() for file in files}  # as they are now
+        self.texts: dict[str, str] = {}  # digests, by file
+        self.read()
+        self.rows_at_first = dict(self.rows)
+
+    def read(self) -> None:
+        """What this or another run has added."""
+        if KEPT.exists() and KEPT.stat().st_size > self.size:
+            with KEPT.open("rb") as file:
+                file.seek(self.size)
+                added = file.read()
+            added = added[: added.rfind(b"\n") + 1]
+            self.size += len(added)
+            for line in added.splitlines():
+                row = Verdict(**json.loads(line))
+                self.rows[row.key] = row
 
     def add(self, mutant: Mutant, verdict: str, killer: str) -> None:
         """Remember, here and on disk."""
         row = Verdict(mutant.key, verdict, killer, self.digest(mutant, verdict, killer))
-        self.rows[mutant.key] = row
         KEPT.parent.mkdir(exist_ok=True)
         with KEPT.open("a") as file:
             file.write(json.dumps(asdict(row)) + "\n")
+        self.read()
 
     def verdict(self, mutant: Mutant) -> str:
-        """`not judged` where nothing is known or the texts have changed since."""
+        """`not judged` where nothing is known, the texts have changed since, or only the quick tests have run."""
         row = self.rows.get(mutant.key)
-        return (
-            row.verdict
-            if row and row.digest == self.digest(mutant, row.verdict, row.killer)
-            else "not judged"
-        )
+        if not row or row.verdict == "alive" or row.digest != self.digest(mutant, row.verdict, row.killer):
+            return "not judged"
+        return row.verdict
+
+    def is_done(self, mutant: Mutant, quick: bool) -> bool:
+        """Whether a run, quick or not, need not judge it again."""
+        return self.verdict(mutant) != "not judged" or (quick and self.is_alive(mutant))
+
+    def is_alive(self, mutant: Mutant) -> bool:
+        """Whether it has outlived the tests of --quick."""
+        row = self.rows.get(mutant.key)
+        return row is not None and row.verdict == "alive" and row.digest == self.digest(mutant, "alive", "")
+
+    def has_learnt(self, mutant: Mutant, quick: bool) -> bool:
+        """Whether another run has judged it since this one began."""
+        self.read()
+        is_new = self.rows.get(mutant.key) is not self.rows_at_first.get(mutant.key)
+        return is_new and self.is_done(mutant, quick)
 
     def killer(self, mutant: Mutant) -> str:
         """The test that killed it last time."""
@@ -307,29 +351,34 @@ class Ledger:
 
     def passed(self, seconds: dict[str, float]) -> None:
         """Remember that these tests pass on the contracts as they are, and how long each takes."""
-        told = {"texts": self.all_texts(), "seconds": self.seconds([]) | seconds}
-        PASSED.write_text(json.dumps(told))
+        told = {test: (self.text_of(test), second) for test, second in seconds.items()}
+        PASSED.write_text(json.dumps(self.told() | told))
 
-    def seconds(self, items: list[pytest.Item]) -> dict[str, float]:
-        """By test, if all have passed on these very texts; else nothing."""
-        told: dict[str, Any] = {"texts": "", "seconds": {}}
-        if PASSED.exists():
-            told = json.loads(PASSED.read_text())
-        known = (
-            told["texts"] == self.all_texts() and {item.nodeid for item in items} <= told["seconds"].keys()
-        )
-        return dict(told["seconds"]) if known else {}
+    def seconds(self) -> dict[str, float]:
+        """How long each test takes that is known to pass on the contracts as they are."""
+        return {test: second for test, (text, second) in self.told().items() if text == self.text_of(test)}
 
-    def all_texts(self) -> str:
-        """A digest of all contracts and tests."""
-        return hashlib.sha256("\0".join([*self.sources.values(), *self.tests.values()]).encode()).hexdigest()
+    def told(self) -> dict[str, tuple[str, float]]:
+        """All that PASSED holds."""
+        told: dict[str, tuple[str, float]] = json.loads(PASSED.read_text()) if PASSED.exists() else {}
+        return told
+
+    def text_of(self, test: str) -> str:
+        """A digest of the test's file, of what tests share, and of all contracts."""
+        file = test.partition("::")[0]
+        if file not in self.texts:
+            shared = [text for name, text in self.tests.items() if not Path(name).name.startswith("test_")]
+            whole = "\0".join([*self.sources.values(), *shared, self.tests.get(file, "")])
+            self.texts[file] = hashlib.sha256(whole.encode()).hexdigest()[:16]
+        return self.texts[file]
 
     def digest(self, mutant: Mutant, verdict: str, killer: str) -> str:
-        """Of the mutant's file and of the test that killed it, or for a survivor of all its tests."""
-        tests = tests_of(mutant) if verdict == "survived" else []
+        """Of the mutant's file and of the test that killed it, or for a survivor of all that it has survived."""
+        tests = tests_of(mutant) if verdict in ("survived", "alive") else []
+        left_out: tuple[str, ...] = SLOW if verdict == "alive" else ()
         if "::" in killer:
             tests = [killer.partition("::")[0]]
-        read = (text for file, text in self.tests.items() if any(within(file, path) for path in tests))
+        read = (text for file, text in self.tests.items() if is_in(file, tests) and not is_in(file, left_out))
         texts = [self.sources[mutant.file], *read]
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
@@ -356,9 +405,28 @@ def within(test: str, path: str) -> bool:
     return test.startswith((f"{path}/", f"{path}::")) or test == path
 
 
+def is_in(test: str, paths: Iterable[str]) -> bool:
+    return any(within(test, path) for path in paths)
+
+
+def is_slow(test: str) -> bool:
+    return is_in(test, SLOW)
+
+
+def has_slow_tests(mutant: Mutant) -> bool:
+    """Whether --quick leaves some of its tests out."""
+    return any(is_in(slow, tests_of(mutant)) for slow in SLOW)
+
+
+def arguments_given() -> dict[str, str]:
+    """Why a mutant is equivalent, by its key."""
+    given: dict[str, str] = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    return given
+
+
 def report(every: list[Mutant], known: Ledger) -> Counter[str]:
     """Write all that is known to REPORT, print a table by file and class; the number of mutants by verdict."""
-    argued: dict[str, str] = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    argued = arguments_given()
     rows = []
     for mutant in every:
         verdict = known.verdict(mutant)
@@ -397,10 +465,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", help="stems of contracts or modules, such as Vault or flow")
     parser.add_argument("--only", nargs="+", choices=CLASSES, default=CLASSES, help="classes of mutants")
+    parser.add_argument("--match", default="", help="only mutants whose name contains this")
     parser.add_argument("--sample", type=int, help="only so many mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--fresh", action="store_true", help="forget earlier verdicts of the chosen mutants")
-    parser.add_argument("--quick", action="store_true", help="only the first two of the tests of each file")
+    parser.add_argument("--quick", action="store_true", help="not by the tests that take longest")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the mutants only")
     parser.add_argument("--report", action="store_true", help="print what is known only")
@@ -427,14 +496,23 @@ def main() -> None:
 
 
 def choose(every: list[Mutant], arguments: argparse.Namespace, known: Ledger) -> list[Mutant]:
-    """The mutants that were asked for and are not judged yet, in the order of files and classes."""
+    """The mutants that were asked for and are not judged yet, in the order of files and classes, argued ones last."""
     stems = arguments.files or list(TESTS)
     wanted = [m for m in every if Path(m.file).stem in stems and m.kind in arguments.only]
+    wanted = [m for m in wanted if arguments.match in m.key]
     if arguments.sample:
         wanted = random.Random(arguments.seed).sample(wanted, min(arguments.sample, len(wanted)))
+    argued = set(arguments_given())
     if not (arguments.fresh or arguments.list):
-        wanted = [mutant for mutant in wanted if known.verdict(mutant) == "not judged"]
-    return sorted(wanted, key=lambda m: (stems.index(Path(m.file).stem), CLASSES.index(m.kind), m.line))
+        wanted = [mutant for mutant in wanted if not known.is_done(mutant, arguments.quick)]
+        if arguments.quick:
+            wanted = [mutant for mutant in wanted if mutant.key not in argued]
+
+    def place(mutant: Mutant) -> tuple[bool, int, int, int]:
+        stem = Path(mutant.file).stem
+        return mutant.key in argued, stems.index(stem), CLASSES.index(mutant.kind), mutant.line
+
+    return sorted(wanted, key=place)
 
 
 if __name__ == "__main__":
