@@ -315,6 +315,7 @@ def _gain(
 @_compiled_loosely
 def _simulate(
     times: Ints,
+    days: NDArray[np.int32],
     prices: Floats,
     dividends: Floats,
     pays: NDArray[np.bool_],
@@ -329,6 +330,7 @@ def _simulate(
     holdings: Floats,
     years: float,
     numbers: Floats,
+    keeps: Floats,
     table: Floats,
     setting: NDArray[np.int32],
     slots: NDArray[np.int32],
@@ -351,10 +353,11 @@ def _simulate(
     """
     rows, n = prices.shape
     mode, cooldown, lapses = int(numbers[0]), int(numbers[1]), numbers[2] > 0
-    fee, least_gain, aversion = numbers[3], numbers[4], numbers[5]
+    least_gain, aversion = numbers[3], numbers[4]
     targets, bands, stops, calendar_stops = table[0], table[1], table[2], table[3]
     by_slots, by_bands = mode != THRESHOLD, mode != CALENDAR
     has_dividends, has_in_kind, has_route = dividends.shape[0] > 0, in_kind.size > 0, by_route.size > 0
+    has_fee = keeps.size > 0
     keeps_series, keeps_events = series.shape[1] > 0, events.shape[1] > 0
     keeps_trades, trade = trades.shape[1] > 0, 0
     no_stops, held, goals, moved, bill = np.zeros((1, n)), np.empty(n), np.empty(n), np.empty(n), np.empty(4)
@@ -363,7 +366,7 @@ def _simulate(
     for i in range(n):
         shares += units[i] * prices[0, i]
         empty &= units[i] == 0
-    closed, used, day, days, keep, all_fees = -1, slots[0], times[0] // DAY, 0, 1.0, 0.0
+    closed, used, all_fees = -1, slots[0], 0.0
 
     for row in range(rows):
         k = int(setting[row])
@@ -378,12 +381,8 @@ def _simulate(
             paid *= scale
             cash += paid
             value += paid
-        if fee > 0 and row > 0:
-            today = times[row] // DAY
-            if today - day != days:
-                days = today - day
-                keep = 1 / (1 + fee * days / 365)
-            day = today
+        if has_fee:
+            keep = keeps[days[row]]
             fee_paid = value * (1 - keep)
             value, scale, cash = value * keep, scale * keep, cash * keep
             all_fees += fee_paid
@@ -490,6 +489,11 @@ class Job:
         """(4, T) what a quiet market pays, for all results to share."""
         return np.zeros((4, len(self.market.times)))
 
+    @cached_property
+    def day_counts(self) -> Floats:
+        """0, 1, ... up to the most UTC days between two rows."""
+        return np.arange(self.shared[1].max() + 1, dtype=np.float64)
+
     @staticmethod
     def of(data: Any, costs: Costs | None = None, cash: float = 1_000_000.0, holdings: Any = None) -> Job:
         """`data`: Market or DataFrame. With `holdings` (n,) nothing has to be bought in the first row."""
@@ -502,8 +506,10 @@ class Job:
         empty, none = np.empty((0, n)), np.empty(0)
         rate, impact, depth = _cost_tables(costs, rows, n)
         dividends = empty if market.dividends is None else market.dividends
+        days = market.times // DAY
         shared = (
             market.times,
+            np.diff(days, prepend=days[0]).astype(np.int32),  # UTC days since the row before
             market.prices,
             dividends,
             dividends.any(axis=1),
@@ -581,11 +587,13 @@ def nothing_kept(n: int) -> tuple[Any, ...]:
 def play(job: Job, policy: Policy, plan: Schedule, index: Floats, kept: tuple[Any, ...]) -> Floats:
     """Statistics of a policy, in the order of `STATISTICS`; `index` (T,) and the arrays `kept` are filled."""
     _, n = job.market.shape
-    settings = (policy.mode, policy.cooldown_seconds, plan.lapses, policy.fee_bps / 10_000)
-    numbers = np.array((*settings, policy.gain_over_cost, policy.aversion), dtype=np.float64)
+    settings = (policy.mode, policy.cooldown_seconds, plan.lapses, policy.gain_over_cost, policy.aversion)
+    numbers = np.array(settings, dtype=np.float64)
+    fee = policy.fee_bps / 10_000
+    keeps = 1 / (1 + fee * job.day_counts / 365) if fee > 0 else job.day_counts[:0]
     covariance = np.empty((0, n)) if policy.covariance is None else _covariance(policy.covariance, n)
     stats = np.zeros(len(STATISTICS))
-    own = (numbers, plan.table, plan.setting, plan.slots, covariance, index, stats)
+    own = (numbers, keeps, plan.table, plan.setting, plan.slots, covariance, index, stats)
     arguments: tuple[Any, ...] = (*job.shared, *own, *kept)
     outcome, row = _simulate(*arguments)
     if outcome != FINE:

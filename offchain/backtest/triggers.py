@@ -198,6 +198,9 @@ def _targets(policy: Policy, market: Market) -> tuple[Floats, NDArray[np.int32]]
         wanted = wanted[None]
     if wanted.shape not in ((1, n), (rows, n)):
         raise BacktestError(f"targets: has shape {wanted.shape}, needs {n} weights or {rows} rows of {n}")
+    free = policy.min_targets is None and policy.max_targets is None
+    if len(wanted) == 1 and free and wanted.min() >= 0 and abs(wanted.sum() - 1) <= SUM_TOLERANCE:
+        return np.ascontiguousarray(wanted), np.zeros(rows, dtype=np.int32)  # most common, so it is quick
     low, high = _limits(policy, n)
     given = np.flatnonzero(~np.isnan(wanted).all(axis=1))
     _check_targets(wanted, given, market, low, high)
