@@ -11,10 +11,10 @@
 
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
 survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
-time: first the test that killed it last time, then the file of its function's name, then whatever has killed most per
-second. Mutants that nobody can tell from the original are argued in equivalent.json and come last, or not at all with
---quick; any other survivor makes the run fail. Several runs can work side by side: each passes over what another has
-judged meanwhile.
+time: first the test that killed it last time, then those that killed most in its function, then the file of that name,
+then whatever has killed most per second. Mutants that nobody can tell from the original are argued in equivalent.json
+and come last, or not at all with --quick; any other survivor makes the run fail. Several runs can work side by side:
+each passes over what another has judged meanwhile.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
@@ -190,14 +190,32 @@ class Judge:
 class Campaign:
     """Collects the tests once, as a plugin of pytest, and judges each mutant in a fork of this process."""
 
-    def __init__(self, bench: Bench, chosen: list[Mutant], workers: int, quick: bool, known: Ledger) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        every: list[Mutant],
+        chosen: list[Mutant],
+        workers: int,
+        quick: bool,
+        known: Ledger,
+    ) -> None:
         self.bench = bench
         self.chosen = chosen
         self.workers = workers
         self.quick = quick
         self.known = known
         self.killed: Counter[str] = Counter()  # by test
+        self.killed_near: defaultdict[tuple[str, str], Counter[str]] = defaultdict(
+            Counter
+        )  # by file and function
+        for mutant in every:
+            self.count(mutant, known.killer(mutant))
         self.problem = ""
+
+    def count(self, mutant: Mutant, killer: str) -> None:
+        """A killer is likely to kill again, above all in the same function."""
+        self.killed[killer] += 1
+        self.killed_near[mutant.file, mutant.function][killer] += 1
 
     def run(self) -> None:
         """Every verdict goes to the ledger."""
@@ -252,7 +270,7 @@ class Campaign:
             if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM):
                 told = json.loads((folder / "verdict").read_text())
             shutil.rmtree(folder)
-            self.killed[told["killer"]] += 1
+            self.count(mutant, told["killer"])
             verdict = told["verdict"]
             if verdict == "survived" and self.quick and has_slow_tests(mutant):
                 verdict = "alive"
@@ -277,6 +295,7 @@ class Campaign:
         only_slow = self.known.is_alive(mutant)
         killer = self.known.killer(mutant)
         named = mutant.function.strip("_")
+        near = self.killed_near[mutant.file, mutant.function]
         ranked: list[tuple[tuple[object, ...], pytest.Item]] = []
         for item in self.items:
             test = item.nodeid
@@ -284,7 +303,7 @@ class Campaign:
             if place is not None and (is_slow(test) or not only_slow):
                 by_name = named and item.path.stem.startswith(f"test_{named}")
                 rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
-                ranked.append(((test != killer, not by_name, place, -rate, len(ranked)), item))
+                ranked.append(((test != killer, -near[test], not by_name, place, -rate, len(ranked)), item))
         return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
@@ -489,7 +508,7 @@ def main() -> None:
             print("\n".join(f"{mutant.line} {mutant.kind}: {mutant.key}" for mutant in chosen))
             return
         if chosen and not arguments.report:
-            Campaign(bench, chosen, arguments.workers, arguments.quick, known).run()
+            Campaign(bench, every, chosen, arguments.workers, arguments.quick, known).run()
         counts = report(every, known)
     if counts["survived"] or counts["not judged"]:
         sys.exit(1)
