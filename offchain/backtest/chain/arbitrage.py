@@ -54,18 +54,21 @@ def to_price(pool: Pool, numerator: int, denominator: int) -> Move | None:
 
 
 def sqrt_price(numerator: int, denominator: int) -> int:
-    """sqrt(numerator / denominator) * 2**96, rounded down, but no tick's own, where a pool may be in either tick."""
+    """sqrt(numerator / denominator) * 2**96, rounded down."""
     price = isqrt((numerator << 192) // denominator)
-    if not MIN_SQRT_RATIO < price < MAX_SQRT_RATIO - 2:
+    if not MIN_SQRT_RATIO < price < MAX_SQRT_RATIO - 1:
         raise PoolError(f"price {numerator}/{denominator} is outside the range of Uniswap V3")
-    return price + 1 if sqrt_ratio_at_tick(tick_at_sqrt_ratio(price)) == price else price
+    return price
 
 
 def moved(pool: Pool, move: Move) -> Pool:
-    """The pool after the move."""
+    """The pool after the move. On V3 one that crosses no initialised tick: the liquidity is over the full range."""
     if isinstance(pool, V2Pool):
         return pool.swap(move.token_in, move.amount_in)[1]
-    return replace(pool, sqrt_price_x96=move.limit, tick=tick_at_sqrt_ratio(move.limit))
+    tick = tick_at_sqrt_ratio(move.limit)
+    # a fall to the very price of a tick at the end of a word of the bitmap leaves the pool in the tick below
+    at_end = tick % (256 * pool.tick_spacing) == 0 and sqrt_ratio_at_tick(tick) == move.limit
+    return replace(pool, sqrt_price_x96=move.limit, tick=tick - (move.zero_for_one and at_end))
 
 
 def _move_v2(pool: V2Pool, numerator: int, denominator: int) -> Move | None:
