@@ -1,0 +1,252 @@
+"""Does a strategy know what it cannot know? Three examinations of its weights, for strategies from users' files.
+
+1. **Replay.** A fresh copy walks through a market that ends at some row: up to there the weights must be the same, bit
+   for bit. Catches what reaches the market itself.
+2. **Placebo.** A fresh copy decides on the real dates from resampled prices (blocks of 10 rows of the real returns),
+   which say nothing of what really came next. If its weights still lean to what really rose next, it has that from
+   elsewhere: its own copy of the data, a file, a global.
+3. **Foresight.** The weights of the real walk against what was surprising in the next returns, that is what their
+   recent past does not explain. Catches what recognises the real prices and looks them up; only a correlation that no honest
+   strategy has is refused.
+
+The statistic of 2 and 3: at each decision k the correlation x_k over the assets between the weights (less their mean
+over time, so that a fixed preference is no sign) and the next returns (likewise); z = Σ x_k / √(Σ x_k²). Without
+foreknowledge x_k is as often above as below 0 and z is about normal (self-normalised, so one large return cannot make
+it large). Four standard deviations are chance once in 30,000, for each of at most four horizons.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offchain.strategies.base import Strategy, adapted
+from offchain.strategies.constraints import Constraints
+from offchain.strategies.errors import LookAheadError, StrategyError
+from offchain.strategies.walk import Track
+
+__all__ = ["Causality", "check_causal", "foreknowledge"]
+
+Floats = NDArray[np.float64]
+DECISIONS = 250  # of the placebo, at most
+ENOUGH = 100  # fewer decisions than that are joined by other rows
+BLOCK = 10  # rows
+PLACEBO_Z = 4.0
+FORESIGHT_Z = 6.0
+FORESIGHT_CORRELATION = 0.25
+PAST = (1, 5, 21, 63)  # rows whose trailing returns explain the next ones
+
+
+@dataclass(frozen=True)
+class Causality:
+    """What the examinations found where they found nothing wrong."""
+
+    replayed: int  # decisions that came out the same
+    placebo: float  # the largest z
+    foresight: float
+
+
+def check_causal(
+    factory: Callable[..., Any],
+    market: Any,
+    every: str | int = "month",
+    lookback: int | None = 252,
+    start: Any = None,
+    *,
+    targets: Floats | None = None,
+    seed: int = 1,
+) -> Causality:
+    """Raises LookAheadError, with the statistics, if the strategies that `factory` makes know later rows.
+
+    `factory()` makes a fresh strategy; if it takes an argument, it gets the market, cut or with other prices.
+    `targets`: what `walk` gave on the whole market, if it has been walked. StrategyError where the strategy is not deterministic or
+    cannot decide from resampled prices.
+    """
+    from offchain.backtest.model import Market
+
+    market = Market.of(market)
+    takes = any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in inspect.signature(factory).parameters.values()
+    )
+
+    def fresh(prices: Floats) -> Strategy:
+        seen = Market(market.dates[: len(prices)].copy(), prices.copy(), market.names)
+        return adapted(factory(seen) if takes else factory())
+
+    strategy = fresh(market.prices)
+    track = Track.of(market, strategy, every, lookback, start)
+    if targets is None:
+        targets = track.run(strategy)
+    foresight = _foresight(strategy.name, track, targets)
+    placebo = _placebo(fresh, track, seed)
+    return Causality(_replay(fresh, track, targets), placebo, foresight)
+
+
+# ---------------------------------------------------------------- replay
+
+
+def _replay(fresh: Callable[[Floats], Strategy], track: Track, targets: Floats) -> int:
+    """Walks to two rows again, on markets that end there."""
+    rows = track.rows
+    replayed = 0
+    for cut in sorted({rows[len(rows) // 3], rows[(2 * len(rows)) // 3]}):
+        short = track.until(max(cut, 1))
+        strategy = fresh(short.prices)
+        again = short.run(strategy)
+        differ = _differs(targets[: len(again)], again)
+        if differ is not None:
+            who, date = strategy.name, np.datetime_as_string(track.dates[differ], "D")
+            if _differs(again, short.run(fresh(short.prices))) is not None:
+                raise StrategyError(f"{who}: {date}: gives other weights each time: seed its random numbers")
+            end = np.datetime_as_string(track.dates[cut], "D")
+            raise LookAheadError(
+                f"{who}: {date}: gives other weights where the data end at {end}: it knows rows later than now"
+            )
+        replayed += len(short.rows)
+    return replayed
+
+
+def _differs(one: Floats, other: Floats) -> int | None:
+    """The first row that is not the same to the bit."""
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    return None if same.all() else int((~same).any(axis=1).argmax())
+
+
+# ---------------------------------------------------------------- placebo
+
+
+def _placebo(fresh: Callable[[Floats], Strategy], track: Track, seed: int) -> float:
+    rows = _sampled(track)
+    prices = _resampled(track.prices, seed)
+    strategy = fresh(prices)
+    strategy.constraints = Constraints()  # they would blur what it wants
+    other = track.on(prices, rows)
+    weights = []
+    for row in rows:
+        try:
+            weights.append(other.decide(strategy, row))
+        except LookAheadError:
+            raise
+        except StrategyError as error:
+            raise StrategyError(
+                f"{error} (on resampled prices: a strategy must decide from any history)"
+            ) from None
+    largest = 0.0
+    for horizon in _horizons(rows):
+        ahead, kept = _ahead(track.prices, rows, horizon)
+        x = foreknowledge(np.array(weights)[kept], ahead)
+        z = _z(x)
+        largest = max(largest, z)
+        if z > PLACEBO_Z:
+            raise LookAheadError(
+                f"{strategy.name}: from resampled prices its weights still foretell the real returns of the next "
+                f"{_rows(horizon)}: right at {(x > 0).sum()} of {(x != 0).sum()} decisions, correlation "
+                f"{x.mean():.2f}, z = {z:.1f} (chance {_chance(z)}): it knows later rows from elsewhere"
+            )
+    return largest
+
+
+def _sampled(track: Track) -> list[int]:
+    rows = np.array(track.rows)
+    if len(rows) < ENOUGH:
+        rows = np.arange(rows[0], len(track.prices))
+    rows = rows[rows < len(track.prices) - 1]
+    if len(rows) > DECISIONS:
+        rows = rows[np.linspace(0, len(rows) - 1, DECISIONS).astype(int)]
+    return [int(row) for row in rows]
+
+
+def _resampled(prices: Floats, seed: int) -> Floats:
+    """Prices from the same first row with blocks of the real returns in another order (with repetition)."""
+    steps = np.diff(np.log(prices), axis=0)
+    total = len(steps)
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, total, size=total // BLOCK + 1)
+    rows = ((starts[:, None] + np.arange(BLOCK)) % total).ravel()[:total]
+    path = np.vstack([np.zeros(steps.shape[1]), np.cumsum(steps[rows], axis=0)])
+    return np.asarray(prices[0] * np.exp(path), dtype=np.float64)
+
+
+# ---------------------------------------------------------------- foresight
+
+
+def _foresight(who: str, track: Track, targets: Floats) -> float:
+    rows = [row for row in track.rows if row < len(track.prices) - 1]
+    largest = 0.0
+    for horizon in _horizons(rows):
+        ahead, kept = _ahead(track.prices, rows, horizon)
+        used = [row for row, keep in zip(rows, kept, strict=True) if keep]
+        x = foreknowledge(targets[used], _surprise(track.prices, used, ahead))
+        z = _z(x)
+        largest = max(largest, z)
+        if z > FORESIGHT_Z and x.mean() > FORESIGHT_CORRELATION:
+            raise LookAheadError(
+                f"{who}: its weights foretell the returns of the next {_rows(horizon)} as no history can: right at "
+                f"{(x > 0).sum()} of {(x != 0).sum()} decisions, correlation {x.mean():.2f}, z = {z:.1f} "
+                f"(chance {_chance(z)}): it knows later rows"
+            )
+    return largest
+
+
+def _surprise(prices: Floats, rows: list[int], ahead: Floats) -> Floats:
+    """What the assets' own trailing returns do not explain of the next ones (least squares over all decisions)."""
+    logs = np.log(prices)
+    features = []
+    for span in PAST:
+        past = np.array([logs[row] - logs[max(row - span, 0)] for row in rows])
+        features.append((past - past.mean(axis=1, keepdims=True)).ravel())
+    x = np.column_stack(features)
+    y = (ahead - ahead.mean(axis=1, keepdims=True)).ravel()
+    if len(y) <= x.shape[1]:
+        return ahead
+    left = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return np.asarray(left.reshape(ahead.shape), dtype=np.float64)
+
+
+# ---------------------------------------------------------------- the statistic
+
+
+def foreknowledge(weights: Floats, ahead: Floats) -> Floats:
+    """(K,) correlation over the assets between weights (K, n) and the returns that followed (K, n), both less their
+
+    means over time; 0 where either does not vary.
+    """
+    if len(weights) == 0:
+        return np.zeros(0)
+    tilt, r = (part - part.mean(axis=1, keepdims=True) for part in (weights, ahead))
+    tilt, r = tilt - tilt.mean(axis=0), r - r.mean(axis=0)
+    size = np.linalg.norm(tilt, axis=1) * np.linalg.norm(r, axis=1)
+    fine = (np.linalg.norm(tilt, axis=1) > 1e-9) & (np.linalg.norm(r, axis=1) > 1e-12)
+    return np.asarray(np.where(fine, (tilt * r).sum(axis=1) / np.where(fine, size, 1.0), 0.0))
+
+
+def _z(x: Floats) -> float:
+    power = float((x**2).sum())
+    return float(x.sum()) / math.sqrt(power) if power > 0 else 0.0
+
+
+def _horizons(rows: list[int]) -> list[int]:
+    """1, 5, 21 rows and from decision to decision, as far as they do not overlap."""
+    spacing = int(np.median(np.diff(rows))) if len(rows) > 1 else 1
+    return sorted({h for h in (1, 5, 21, spacing) if h <= spacing} | {1})
+
+
+def _ahead(prices: Floats, rows: list[int], horizon: int) -> tuple[Floats, NDArray[np.bool_]]:
+    at = np.array(rows, dtype=np.int64)
+    kept = at + horizon < len(prices)
+    return prices[at[kept] + horizon] / prices[at[kept]] - 1, kept
+
+
+def _rows(horizon: int) -> str:
+    return "row" if horizon == 1 else f"{horizon} rows"
+
+
+def _chance(z: float) -> str:
+    return f"{0.5 * math.erfc(z / math.sqrt(2)):.0e}"
