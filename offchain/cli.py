@@ -363,6 +363,65 @@ def demo(
     run_demo(**({} if days is None else {"days": days}), out=out, keep_chain=keep_chain)
 
 
+@app.command(
+    help="Replay prices through a policy and write what would have happened: one HTML page that works offline, the "
+    "same as JSON beside it, a short table here.\n\n"
+    "CONFIG is a TOML file: data, strategy, policy, costs, what to compare and to test. --example prints one with "
+    "comments.",
+    epilog="Example:  evenkeel backtest --example > mine.toml   then   evenkeel backtest mine.toml\n\n"
+    "Exit code 0: the report is written. 1: the data or the engine cannot do what the file asks. 2: a setting or "
+    "argument is wrong.",
+)
+@_plain_errors
+def backtest(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="The backtest file.", show_default=False)
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine", help="fast, integer or evm \\[setting: engine]. The last two equal the chain."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Address of a Dask scheduler for the sweep, tcp://… ."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where to write the page \\[default: reports/CONFIG.html]."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer resamples and settings, and it says so.")
+    ] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented CONFIG and end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON instead of the table.")
+    ] = False,
+) -> None:
+    """What a policy would have done, as a report."""
+    if config is None and not example:
+        raise ConfigError("CONFIG: missing; evenkeel backtest --example > mine.toml makes one")
+    from offchain.show.backtest import EXAMPLE, print_report
+
+    if config is None or example:
+        typer.echo(EXAMPLE, nl=False)
+        return
+    try:
+        from offchain.backtest.command import backtest as run_backtest
+    except ModuleNotFoundError as error:
+        missing = (error.name or "a package").partition(".")[0]
+        raise ConfigError(
+            f"backtest: {missing} is missing; in Evenkeel's repository, run: pip install '.[backtest]'"
+        ) from None
+    found, page, beside = run_backtest(config, engine=engine, cluster=cluster, out=out, quick=quick)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    print_report(found, Console(highlight=False))
+    typer.echo(f"report: {page}   the same as JSON: {beside}")
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
