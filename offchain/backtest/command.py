@@ -30,6 +30,7 @@ from offchain.backtest.overfitting import trial_returns
 from offchain.backtest.report.content import content
 from offchain.backtest.report.page import page
 from offchain.backtest.report.study import Played, Study, Swept
+from offchain.backtest.stress import Shock, stress
 from offchain.backtest.sweep import grid, sweep
 from offchain.backtest.triggers import exchange_rows, schedule, volatility_bands
 from offchain.chain.errors import ConfigError
@@ -153,6 +154,7 @@ def study(
         },
         settings=config.model_dump(mode="json", exclude_unset=True),
         evidence=work.evidence(results, benchmark, policies, table, terms, quick),
+        stress=work.stress(main, quick),
         swept=swept,
         notes=work.notes,
     )
@@ -203,7 +205,8 @@ class Work:
             self.targets_of[key] = self._walked(dict(strategy))
         return self.targets_of[key]
 
-    def _walked(self, settings: dict[str, Any]) -> Floats:
+    def _walked(self, settings: dict[str, Any], shocked: Market | None = None) -> Floats:
+        market = shocked or self.market
         name = str(settings.pop("name", "equal"))
         rhythm = {key: settings.pop(key) for key in ("every", "lookback", "start") if key in settings}
         path, colon, kind = name.rpartition(":") if ".py:" in name else (name, "", "")
@@ -211,11 +214,11 @@ class Work:
             name = f"{self.base / path}{colon}{kind}"
         strategy = make(name, settings, Constraints.of(self.config.constraints))
         if isinstance(strategy, Fixed | Equal) and not self.config.constraints and not rhythm:
-            every: Any = len(self.market.times)  # the same weights for ever: nothing to walk
-            targets: Floats = walk(strategy, self.market, every=every)[0]
+            every: Any = len(market.times)  # the same weights for ever: nothing to walk
+            targets: Floats = walk(strategy, market, every=every)[0]
             return targets
         with self.say.stage(f"strategy {strategy.name}") as done:
-            return walk(strategy, self.market, **rhythm, progress=lambda _, total: done(1, total))
+            return walk(strategy, market, **rhythm, progress=lambda _, total: done(1, total))
 
     def words(self, strategy: Mapping[str, Any]) -> str:
         """Where the targets come from."""
@@ -322,7 +325,9 @@ class Work:
             )
         samples = min(QUICK_SAMPLES, settings.samples) if quick else settings.samples
         if quick:
-            self.notes.append(f"A quick look: {samples} bootstrap samples; intervals are rough.")
+            self.notes.append(
+                f"A quick look: {samples} bootstrap samples, so intervals are rough, and no stress test."
+            )
         with self.say.stage("evidence"):
             found = assess(
                 main,
@@ -342,6 +347,31 @@ class Work:
                 **terms,
             )
         return found.as_dict()
+
+    def stress(self, main: Policy, quick: bool) -> list[dict[str, Any]]:
+        """Crises of the history and shocks put into it, by the fast engine."""
+        settings = self.config.stress
+        if not settings.enabled or quick:
+            return []
+        shock = Shock(
+            **{key: value for key, value in settings.given().items() if key not in ("enabled", "retarget")}
+        )
+        strategy = dict(self.config.strategy)
+        retarget = (lambda market: self._walked(dict(strategy), market)) if settings.retarget else None
+        try:
+            with self.say.stage("stress") as done:
+                found = stress(
+                    self.market,
+                    main,
+                    self.costs,
+                    cash=self.config.cash,
+                    shock=shock,
+                    retarget=retarget,
+                    progress=done,
+                )
+        except BacktestError as error:
+            raise BacktestError(f"stress.{error}") from None
+        return [one.as_dict() for one in found]
 
     def _trials(self, played: Mapping[str, Any], policies: Sequence[Policy]) -> dict[str, Floats] | None:
         """(T − 1,) returns of what was played and swept, by name; evenly spaced ones of a sweep too large to hold."""

@@ -161,9 +161,19 @@ class EvidenceSettings(Section):
 
 
 class StressSettings(Section):
-    """[stress]."""
+    """[stress]: `stress.Shock`."""
 
     enabled: bool = True
+    retarget: bool = False  # the strategy decides again on prices with a shock in them
+    correlation: float = Field(default=0.95, ge=0, le=1)
+    liquidity: float = Field(default=10.0, ge=1)
+    impact: float = Field(default=2.0, ge=1)
+    stale_rows: list[int] = [1, 5]
+    gas: float = Field(default=20.0, ge=1)
+    proportional: float = Field(default=5.0, ge=1)
+    depeg: float = Field(default=0.5, gt=0, lt=1)
+    depeg_asset: str | None = None
+    depeg_row: int | None = Field(default=None, ge=1)
 
 
 class PoolSettings(Section):

@@ -79,7 +79,7 @@ def _file(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
     text: str = get_plotlyjs()
     return text
@@ -234,8 +234,35 @@ def _share(value: Any) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def _stress_tables(stress: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return []
+def _stress_tables(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Crises beside the same holdings left alone, shocks beside the run without them."""
+    crises = [one for one in found if one["kind"] == "crisis"]
+    shocks = [one for one in found if one["kind"] != "crisis"]
+    made = []
+    for title, rows, against, note in (
+        (
+            "Crises in the data",
+            crises,
+            "left alone",
+            "Beside the holdings of the crisis's first day, left alone.",
+        ),
+        ("Shocks", shocks, "without it", "The whole history again, beside the run without the shock."),
+    ):
+        head = ("", "from", "to", "return", against, "deepest fall", against, "cost", against, "rebalances")
+        lines = [_stress_row(one) for one in rows]
+        sentences = [one["sentence"] for one in rows]
+        made.append({"title": title, "table": Table(head, lines, note), "sentences": sentences})
+    return [part for part in made if part["sentences"]]
+
+
+def _stress_row(one: Mapping[str, Any]) -> list[str]:
+    base, own = one["base"], one["stressed"] or dict.fromkeys(one["base"])
+    pairs = [
+        measure_text(name, side[key])
+        for key, name in (("total_return", "cagr"), ("max_drawdown", "cagr"), ("cost", "rebalances"))
+        for side in (own, base)
+    ]
+    return [one["name"], one["start"], one["end"], *pairs, measure_text("rebalances", own["rebalances"])]
 
 
 def _cell(value: Any) -> str:
