@@ -377,6 +377,7 @@ def _sentences(evidence: Evidence) -> list[str]:
     found = [_of_chosen(evidence)]
     for other, differences in evidence.differences.items():
         found += _of_difference(evidence, other, differences)
+        found.append(_of_risk(evidence, other, differences))
     found.append(_of_sharpe(evidence))
     if evidence.trials is not None:
         found += _of_choosing(evidence, evidence.trials)
@@ -401,7 +402,6 @@ def _of_chosen(evidence: Evidence) -> str:
 
 WORDS = {  # measure: name, unit after the numbers, more of it, less of it
     "cagr": ("CAGR", " %/year", "earned more", "earned less"),
-    "volatility": ("volatility", " %/year", "swung more", "swung less"),
     "sharpe": ("Sharpe ratio", "", "earned more for its risk", "earned less for its risk"),
 }
 
@@ -433,6 +433,18 @@ def _of_difference(evidence: Evidence, other: str, differences: dict[str, Differ
                 f"{low} to {high}, but with all {count:,} comparisons counted p = {_p(difference.p)}; take it as noise."
             )
     return found
+
+
+def _of_risk(evidence: Evidence, other: str, differences: dict[str, Difference]) -> str:
+    """What happened, without a claim: intervals of risk are too short where calm and wild times last."""
+    (own, theirs), (fall, their_fall) = (
+        (_percent(value), _percent(value - differences[name].interval.value))
+        for name, value in ((name, evidence.intervals[name].value) for name in ("volatility", "max_drawdown"))
+    )
+    return (
+        f"In this history the volatility was {own} %/year against {theirs} % for {other}, "
+        f"and the deepest fall {fall} % against {their_fall} %."
+    )
 
 
 def _of_sharpe(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ a measure means to somebody who has to decide, its formula and its source: docs/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class Track:
         usual step before.
         """
         if isinstance(data, Track):
-            return data
+            return replace(data, name=name or data.name)
         if hasattr(data, "index") and hasattr(data, "market"):
             policy = getattr(data, "policy", None)
             return Track(name or getattr(policy, "name", ""), data.market.dates, np.asarray(data.index))

@@ -151,7 +151,7 @@ def effective_trials(trials: Floats) -> int:
     from scipy.spatial.distance import squareform  # type: ignore[import-untyped]
 
     if trials.shape[1] < 2:
-        return trials.shape[1]
+        return int(trials.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
         likeness = np.nan_to_num(np.corrcoef(trials, rowvar=False))  # one that never moves is like no other
     apart = np.clip(1 - likeness, 0, 2)
