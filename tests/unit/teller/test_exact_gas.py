@@ -1,0 +1,26 @@
+"""What the vault gets to answer with when a view asks what it is worth."""
+
+from eth_abi import decode, encode
+
+from tests.support.venue import call_data
+from tests.support.world import WAD
+from tests.unit.exact_gas import call_with, tells_gas
+from tests.unit.teller.stage import CASH, COIN, Desk
+
+APPRAISE_GAS = 5_000_000
+SECOND_PRICE = 128  # the byte where it begins in what an oracle answers
+
+
+def test_the_vault_gets_5_000_000(desk: Desk) -> None:
+    """The oracle that is asked for prices sees as much as where the vault is asked with so much gas."""
+    world = desk.world
+    world.tokens[COIN].call("set_balance", world.vault.address, 10**21)  # a unit of its price shows in cash
+    answer = encode(["uint256[]", "uint256[]"], [[WAD] * 3, [0] * 3])
+    tells_gas(world.evm, world.oracle, answer, SECOND_PRICE)
+    data = call_data(world.vault, "appraise", world.tokens[CASH].address)
+    alone, less = (
+        decode(["uint256"] * 8, call_with(world.evm, world.vault, data, gas))[0]
+        for gas in (APPRAISE_GAS, APPRAISE_GAS - 1)
+    )
+    cash = 10**12
+    assert desk.call("totalAssets") == alone // cash != less // cash
