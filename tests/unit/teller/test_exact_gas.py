@@ -1,9 +1,10 @@
 """What the vault gets to answer with when a view asks what it is worth."""
 
+import pytest
 from eth_abi import decode, encode
 
 from tests.support.venue import call_data
-from tests.support.world import WAD
+from tests.support.world import GUARDIAN, WAD
 from tests.unit.exact_gas import call_with, tells_gas
 from tests.unit.teller.stage import CASH, COIN, Desk
 
@@ -24,3 +25,12 @@ def test_the_vault_gets_5_000_000(desk: Desk) -> None:
     )
     cash = 10**12
     assert desk.call("totalAssets") == alone // cash != less // cash
+
+
+@pytest.mark.parametrize("gas", [200_000, 1_000_000, 5_000_000])
+def test_a_paused_vault_needs_no_five_million(desk: Desk, gas: int) -> None:
+    """It refuses at once and leaves most of the gas: too little for an appraisal is enough for what was seen."""
+    seen = desk.call("totalAssets")
+    desk.world.at_once("pause", sender=GUARDIAN)
+    answer = call_with(desk.evm, desk.tellers[CASH], call_data(desk.tellers[CASH], "totalAssets"), gas)
+    assert int.from_bytes(answer, "big") == seen
