@@ -12,8 +12,9 @@ APPRAISE_GAS = 5_000_000
 SECOND_PRICE = 128  # the byte where it begins in what an oracle answers
 
 
-def test_the_vault_gets_5_000_000(desk: Desk) -> None:
+def test_the_vault_gets_5_000_000() -> None:
     """The oracle that is asked for prices sees as much as where the vault is asked with so much gas."""
+    desk = Desk()  # of its own: code that is put in place is not undone
     world = desk.world
     world.tokens[COIN].call("set_balance", world.vault.address, 10**21)  # a unit of its price shows in cash
     answer = encode(["uint256[]", "uint256[]"], [[WAD] * 3, [0] * 3])
