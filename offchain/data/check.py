@@ -24,7 +24,7 @@ RATIOS = sorted(  # new shares for one, and its inverse
 )  # of 3 for 2 the inverse is not looked for: shares do rise by half
 SPLIT_TOLERANCE = 0.03  # how far the price may have moved on the day of the split
 CLAIMED_TOLERANCE = 0.25  # the same, of a split that the settings name
-EACH_DAY = 0.9  # share of equal steps from which on rows are a clock's
+CLOCK = 0.5  # share of equal steps from which on rows on all days of the week are a clock's
 HOLIDAYS = 5  # weekdays without a row that are more than holidays
 MAX_MISSING = 1_000_000  # rows that a clock's gaps may have
 
@@ -97,7 +97,7 @@ def _with_missing_rows(table: Table, settings: DataSettings) -> Table:
     usual = int(np.median(steps))
     if settings.calendar is not None:
         missing = _sessions_without_row(times, settings.calendar)
-    elif usual <= 4 * DAY and not (_weekend(times).any() and np.mean(steps == usual) >= EACH_DAY):
+    elif usual <= 4 * DAY and not _is_clock(times, steps, usual):
         _check_weekdays(table, settings)
         return table
     elif usual > 4 * DAY:
@@ -113,6 +113,12 @@ def _with_missing_rows(table: Table, settings: DataSettings) -> Table:
     prices = np.full((len(union), table.prices.shape[1]), np.nan)
     prices[np.searchsorted(union, times)] = table.prices
     return Table(table.series, union, prices)
+
+
+def _is_clock(times: Ints, steps: Ints, usual: int) -> bool:
+    """Whether rows come round the clock or each day, weekends too."""
+    days = (times // DAY + 3) % 7
+    return bool((days == 5).any() and (days == 6).any()) and float(np.mean(steps == usual)) >= CLOCK
 
 
 def _ticks_without_row(times: Ints, steps: Ints, usual: int) -> Ints:
@@ -172,11 +178,13 @@ def _common(table: Table, settings: DataSettings) -> Table:
     last = len(valid) - 1 - valid[::-1].argmax(axis=0)
     begin = int(first.max()) if settings.start == "common" else 0
     end = int(last.min()) if settings.end == "common" else len(valid) - 1
-    if end <= begin:
+    if end < begin:
         raise BacktestError(
             f"data: {table.names[int(first.argmax())]} begins after {table.names[int(last.argmin())]} ends"
         )
     if first.max() > begin:
+        if hint := _hours_differ(table):
+            raise BacktestError(f"data: {hint}")
         column = int(first.argmax())
         since = day_of(table.times[first[column]])
         raise BacktestError(

@@ -14,7 +14,7 @@ from offchain.backtest.errors import BacktestError
 from offchain.data.cache import Span, Spans
 from offchain.data.files import Found, no_such
 from offchain.data.settings import DataSettings
-from offchain.data.table import Series
+from offchain.data.table import Series, day_of
 
 if TYPE_CHECKING:
     from offchain.data.load import Progress
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["read_exchange"]
 
 SCHEMA = pa.schema([("opened", pa.int64()), ("close", pa.float64()), ("volume", pa.float64())])  # seconds UTC
+PAGE = 500  # candles, what common exchanges give at a time
 ATTEMPTS = 5
 LONGEST_WAIT = 30.0  # seconds
 
@@ -50,6 +51,10 @@ def read_exchange(settings: DataSettings, base: Path, progress: Progress) -> Fou
                 exchange, symbol, span, step, spans, settings, lambda share, name=name: progress(name, share)
             )
         found.series.append(_series(name, symbol, spans, first, last, step, settings))
+        if (begins := int(found.series[-1].times[0])) > first + step:
+            found.remarks.append(
+                f"{name}: {settings.exchange} has no candles of {symbol} before {day_of(begins)}"
+            )
     return found
 
 
@@ -85,23 +90,31 @@ def _asked(settings: DataSettings, step: int, now: float) -> Span:
 def _fetch(
     exchange: Any, symbol: str, span: Span, step: int, spans: Spans, settings: DataSettings, progress: Any
 ) -> None:
-    """Candles that open within `span`, page by page, each kept as it comes."""
-    since, last = span
+    """Candles that open within `span`, page by page, each kept as it comes.
+
+    Time without candles is kept as empty only if candles follow: the newest may be late.
+    """
+    (begin, last), since = span, span[0]
     while since <= last:
-        page = _attempt(
-            lambda since=since: exchange.fetch_ohlcv(symbol, settings.timeframe, since * 1_000), settings
-        )
-        rows = [row for row in page or [] if since * 1_000 <= row[0] <= last * 1_000 and row[4] is not None]
-        # nothing more: the exchange has none up to `last`
-        until = max(row[0] for row in rows) // 1_000 if rows else last
-        values = {
-            "opened": [row[0] // 1_000 for row in rows],
-            "close": [float(row[4]) for row in rows],
-            "volume": [float(row[5] or 0) for row in rows],
-        }
-        spans.put((since, until), values)
-        since = until + 1
-        progress((until - span[0] + step) / (last - span[0] + step))
+        page = _page(exchange, symbol, since, settings)
+        rows = [row for row in page if since * 1_000 <= row[0] <= last * 1_000 and row[4] is not None]
+        if rows:
+            until = max(row[0] for row in rows) // 1_000
+            values = {
+                "opened": [row[0] // 1_000 for row in rows],
+                "close": [float(row[4]) for row in rows],
+                "volume": [float(row[5] or 0) for row in rows],
+            }
+            spans.put((begin, until), values)
+            begin = since = until + 1
+        else:
+            since += PAGE * step
+        progress(min((since - span[0] + step) / (last - span[0] + step), 1.0))
+
+
+def _page(exchange: Any, symbol: str, since: int, settings: DataSettings) -> list[list[Any]]:
+    found = _attempt(lambda: exchange.fetch_ohlcv(symbol, settings.timeframe, since * 1_000, PAGE), settings)
+    return list(found or [])
 
 
 def _series(
