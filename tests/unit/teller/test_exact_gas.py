@@ -1,5 +1,6 @@
 """What the vault gets to answer with when a view asks what it is worth."""
 
+import pyrevm
 import pytest
 from eth_abi import decode, encode
 
@@ -35,3 +36,16 @@ def test_a_paused_vault_needs_no_five_million(desk: Desk, gas: int) -> None:
     desk.world.at_once("pause", sender=GUARDIAN)
     answer = call_with(desk.evm, desk.tellers[CASH], call_data(desk.tellers[CASH], "totalAssets"), gas)
     assert int.from_bytes(answer, "big") == seen
+
+
+def test_a_vault_that_burns_all_it_gets_is_no_caller_that_gave_too_little() -> None:
+    """It got all of the five million, of little more: what was seen is told."""
+    desk = Desk()
+    seen = desk.call("totalAssets")
+    invalid = b"\xfe"
+    desk.evm._evm.insert_account_info(desk.vault.address, pyrevm.AccountInfo(code=invalid))
+    teller = desk.tellers[CASH]
+    answer = call_with(desk.evm, teller, call_data(teller, "totalAssets"), 5_200_000)
+    assert int.from_bytes(answer, "big") == seen
+    with pytest.raises(RuntimeError):
+        call_with(desk.evm, teller, call_data(teller, "totalAssets"), 5_100_000)
