@@ -64,7 +64,7 @@ def mean_of(returns: Floats, kind: str, half_life: float) -> Floats:
     model = {
         "sample": estimators.EmpiricalMu,
         "shrunk": estimators.ShrunkMu,
-        "ew": lambda: estimators.EWMu(half_life=half_life),
+        "ew": lambda: estimators.EWMu(half_life=half_life, min_observations=1),
     }[kind]()
     return np.asarray(model.fit(returns).mu_, dtype=np.float64)
 
@@ -75,7 +75,7 @@ def covariance_of(returns: Floats, kind: str, half_life: float) -> Floats:
         "sample": estimators.EmpiricalCovariance,
         "ledoit-wolf": estimators.LedoitWolf,
         "oas": estimators.OAS,
-        "ew": lambda: estimators.EWCovariance(half_life=half_life),
+        "ew": lambda: estimators.EWCovariance(half_life=half_life, min_observations=1),
     }[kind]()
     return np.asarray(model.fit(returns).covariance_, dtype=np.float64)
 

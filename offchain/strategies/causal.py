@@ -6,8 +6,8 @@
    which say nothing of what really came next. If its weights still lean to what really rose next, it has that from
    elsewhere: its own copy of the data, a file, a global.
 3. **Foresight.** The weights of the real walk against what was surprising in the next returns, that is what their
-   recent past does not explain. Catches what recognises the real prices and looks them up; only a correlation that no honest
-   strategy has is refused.
+   recent past does not explain. Catches what recognises the real prices and looks them up; only a correlation that
+   no honest strategy has is refused.
 
 The statistic of 2 and 3: at each decision k the correlation x_k over the assets between the weights (less their mean
 over time, so that a fixed preference is no sign) and the next returns (likewise); z = Σ x_k / √(Σ x_k²). Without
@@ -34,7 +34,7 @@ from offchain.strategies.walk import Track
 __all__ = ["Causality", "check_causal", "foreknowledge"]
 
 Floats = NDArray[np.float64]
-DECISIONS = 250  # of the placebo, at most
+DECISIONS = 250
 ENOUGH = 100  # fewer decisions than that are joined by other rows
 BLOCK = 10  # rows
 PLACEBO_Z = 4.0
@@ -61,12 +61,13 @@ def check_causal(
     *,
     targets: Floats | None = None,
     seed: int = 1,
+    decisions: int = DECISIONS,
 ) -> Causality:
     """Raises LookAheadError, with the statistics, if the strategies that `factory` makes know later rows.
 
     `factory()` makes a fresh strategy; if it takes an argument, it gets the market, cut or with other prices.
-    `targets`: what `walk` gave on the whole market, if it has been walked. StrategyError where the strategy is not deterministic or
-    cannot decide from resampled prices.
+    `targets`: what `walk` gave on the whole market, if it has been walked. StrategyError where the strategy is not
+    deterministic or cannot decide from resampled prices. `decisions`: of the placebo, at most.
     """
     from offchain.backtest.model import Market
 
@@ -85,7 +86,7 @@ def check_causal(
     if targets is None:
         targets = track.run(strategy)
     foresight = _foresight(strategy.name, track, targets)
-    placebo = _placebo(fresh, track, seed)
+    placebo = _placebo(fresh, track, seed, decisions)
     return Causality(_replay(fresh, track, targets), placebo, foresight)
 
 
@@ -104,7 +105,10 @@ def _replay(fresh: Callable[[Floats], Strategy], track: Track, targets: Floats) 
         if differ is not None:
             who, date = strategy.name, np.datetime_as_string(track.dates[differ], "D")
             if _differs(again, short.run(fresh(short.prices))) is not None:
-                raise StrategyError(f"{who}: {date}: gives other weights each time: seed its random numbers")
+                raise StrategyError(
+                    f"{who}: {date}: gives other weights each time: seed its random numbers, and "
+                    "keep nothing between runs in a class or a module"
+                )
             end = np.datetime_as_string(track.dates[cut], "D")
             raise LookAheadError(
                 f"{who}: {date}: gives other weights where the data end at {end}: it knows rows later than now"
@@ -122,8 +126,8 @@ def _differs(one: Floats, other: Floats) -> int | None:
 # ---------------------------------------------------------------- placebo
 
 
-def _placebo(fresh: Callable[[Floats], Strategy], track: Track, seed: int) -> float:
-    rows = _sampled(track)
+def _placebo(fresh: Callable[[Floats], Strategy], track: Track, seed: int, decisions: int) -> float:
+    rows = _sampled(track, decisions)
     prices = _resampled(track.prices, seed)
     strategy = fresh(prices)
     strategy.constraints = Constraints()  # they would blur what it wants
@@ -153,13 +157,13 @@ def _placebo(fresh: Callable[[Floats], Strategy], track: Track, seed: int) -> fl
     return largest
 
 
-def _sampled(track: Track) -> list[int]:
+def _sampled(track: Track, decisions: int) -> list[int]:
     rows = np.array(track.rows)
     if len(rows) < ENOUGH:
         rows = np.arange(rows[0], len(track.prices))
     rows = rows[rows < len(track.prices) - 1]
-    if len(rows) > DECISIONS:
-        rows = rows[np.linspace(0, len(rows) - 1, DECISIONS).astype(int)]
+    if len(rows) > decisions:
+        rows = rows[np.linspace(0, len(rows) - 1, decisions).astype(int)]
     return [int(row) for row in rows]
 
 

@@ -15,6 +15,7 @@ This is not a sandbox against code that means harm: run no stranger's file. It f
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import sys
 import traceback
@@ -230,10 +231,11 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if call is None or not call.watched:
         return
     if event == "open":
-        path = str(args[0])
-        if _reads(args[1]) and not isinstance(args[0], int) and not _is_code(path):
+        if _is_data(args[0], args[1]) and not any(
+            "importlib._bootstrap" in file for file in _files_to(call.source)
+        ):
             raise call.refuse(
-                f"reads {path}: a strategy knows only its history; what it needs besides, it reads when it is made"
+                f"reads {args[0]}: a strategy knows only its history; what it needs besides, it reads when it is made"
             )
     elif event in NETWORK:
         raise call.refuse("asks the network: a strategy knows only its history")
@@ -241,20 +243,32 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         raise call.refuse(f"looks into the program that runs it ({event}): a strategy knows only its history")
 
 
-def _reads(mode: Any) -> bool:
-    return not isinstance(mode, str) or "r" in mode or "+" in mode
+def _is_data(path: Any, mode: Any) -> bool:
+    """Whether a file is opened for reading that is no library's code and not the system's."""
+    if not isinstance(path, (str, bytes, os.PathLike)) or (
+        isinstance(mode, str) and not set(mode) & set("r+")
+    ):
+        return False
+    name = os.fsdecode(path)
+    known = name.endswith(CODE) or name.startswith(SYSTEM) or any(part in name for part in INSTALLED)
+    return not known and os.path.isfile(name)  # noqa: PTH113 - pathlib would open more
 
 
-def _is_code(path: str) -> bool:
-    return path.endswith(CODE) or path.startswith(SYSTEM) or any(part in path for part in INSTALLED)
+def _files_to(source: str) -> Iterator[str]:
+    """The files of the frames from the event that is being audited up to the strategy's own, the innermost first."""
+    try:
+        raise LookupError
+    except LookupError as here:  # sys._getframe would be audited again
+        frame: Any = here.__traceback__.tb_frame.f_back  # type: ignore[union-attr]
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file != __file__:
+            yield file
+            if file == source:
+                return
+        frame = frame.f_back
 
 
 def _asked_by(source: str) -> bool:
     """Whether the strategy's own file, directly or through `inspect`, caused the event that is being audited."""
-    try:
-        raise LookupError
-    except LookupError as here:  # sys._getframe would be audited again
-        frame: Any = here.__traceback__.tb_frame.f_back.f_back  # type: ignore[union-attr]
-    while frame is not None and frame.f_code.co_filename.endswith("inspect.py"):
-        frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename == source
+    return next((file for file in _files_to(source) if not file.endswith("inspect.py")), "") == source
