@@ -8,11 +8,12 @@ from __future__ import annotations
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     AliasChoices,
     Field,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -69,11 +70,21 @@ class Settings(BaseSettings):
     keystore: Path | None = Field(
         default=None, description="encrypted account file; without it nothing is signed"
     )
-    password_file: Path | None = Field(default=None, description="file with the keystore's password")
+    account: str | None = Field(default=None, description="a brownie account's name, instead of keystore")
+    password_file: Path | None = Field(
+        default=None, description="file with the password of keystore or account"
+    )
+    signer_url: SecretStr | None = Field(
+        default=None, description="a signer's JSON-RPC address (web3signer, clef), instead of keystore"
+    )
+    signer_address: str | None = Field(default=None, description="the account that signer_url signs for")
     simulate_as: str | None = Field(
         default=None, description="the keeper's address, to simulate without a keystore"
     )
     dry_run: bool = Field(default=False, description="simulate only, never send")
+    kill_switch: Path | None = Field(
+        default=None, description="while this file exists nothing is signed or sent"
+    )
     v2_factories: list[str] = Field(default=[], description="Uniswap V2 factories to look for pairs in")
     v3_factories: list[str] = Field(default=[], description="Uniswap V3 factories to look for pools in")
     v3_fees: list[int] = Field(default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths")
@@ -100,10 +111,39 @@ class Settings(BaseSettings):
     receipt_timeout_seconds: float = Field(default=180, gt=0, description="how long to wait for a receipt")
     gas_margin_percent: int = Field(default=60, ge=0, le=500, description="gas limit above the estimate")
     max_fee_gwei: float | None = Field(default=None, gt=0, description="never pay more than this a gas unit")
+    max_tip_gwei: float | None = Field(default=None, gt=0, description="never tip more than this a gas unit")
+    fee_percentile: int = Field(
+        default=50, ge=1, le=99, description="the tip is what this share of recent blocks' gas paid less than"
+    )
+    replace_after_seconds: int = Field(
+        default=60, ge=1, description="chain time after which a waiting transaction is offered for more"
+    )
+    confirmations: int | None = Field(
+        default=None, ge=1, description="blocks until a transaction counts as final; default by chain"
+    )
+    daily_gas_limit_native: Decimal | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="gas that the account may pay in 24 hours, whole native tokens",
+    )
+    private_rpc_url: SecretStr | None = Field(
+        default=None, description="a private relay that gets transactions instead of the public node"
+    )
+    private_method: Literal["eth_sendRawTransaction", "eth_sendPrivateTransaction"] = Field(
+        default="eth_sendRawTransaction", description="how the relay wants them"
+    )
+    public_after_blocks: int | None = Field(
+        default=None, ge=1, description="blocks after which the public node gets them too; default: never"
+    )
+    database: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy address of the journal, postgresql+psycopg://…, instead of a file",
+    )
     journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
     log_json: bool = Field(default=False, description="log lines as JSON")
 
-    @field_validator("vault", "executor", "hub", "native_token", "simulate_as")
+    @field_validator("vault", "executor", "hub", "native_token", "simulate_as", "signer_address")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)
@@ -114,8 +154,11 @@ class Settings(BaseSettings):
         return [_checked(value) for value in values]
 
     @model_validator(mode="after")
-    def _password_has_keystore(self) -> Settings:
-        if self.password_file is not None and self.keystore is None:
+    def _one_way_to_sign(self) -> Settings:
+        named = [name for name in ("keystore", "account", "signer_url") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)}: set one of them")
+        if self.password_file is not None and named not in (["keystore"], ["account"]):
             raise ValueError("password_file is set but keystore is not")
         return self
 

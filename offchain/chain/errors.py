@@ -3,8 +3,11 @@
 EvenkeelError
 ├── ConfigError         a setting or an argument is wrong: the message names it
 ├── ChainError          the node or the contract answered what cannot be right
+├── JournalError        the journal was not read or written: nothing is sent that is not in it
+├── BusyError           another process is at it, or has settled it: look again
 └── TransactionError    a transaction was not sent, or was refused; `tx_hash` when one exists
-    └── DryRunError     nothing is sent: no keystore is named, or dry run is on
+    └── DryRunError     nothing is sent: no account is named, or dry run is on
+        └── HaltedError the kill switch is on
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ from offchain.errors import EvenkeelError
 
 __all__ = [
     "NODE_ERRORS",
+    "BusyError",
     "ChainError",
     "ConfigError",
     "DryRunError",
+    "HaltedError",
+    "JournalError",
     "TransactionError",
 ]
 
@@ -39,6 +45,14 @@ class ChainError(EvenkeelError):
     """The chain's answer cannot be used: check the node's address, the chain and the contract's address."""
 
 
+class JournalError(EvenkeelError):
+    """The database is away or full: bring it back; the keeper goes on where it was."""
+
+
+class BusyError(EvenkeelError):
+    """Another process works on this vault or has settled the run: nothing to do, the next look sees what it did."""
+
+
 class TransactionError(EvenkeelError):
     """A transaction was not accepted: read the reason; `tx_hash` says which one, if it was signed."""
 
@@ -49,3 +63,7 @@ class TransactionError(EvenkeelError):
 
 class DryRunError(TransactionError):
     """Nothing is sent in a dry run: name a keystore and switch `dry_run` off."""
+
+
+class HaltedError(DryRunError):
+    """The file that `kill_switch` names exists: remove it when the keeper may sign and send again."""

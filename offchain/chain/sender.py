@@ -1,64 +1,116 @@
-"""Transactions: sign with a local account, send in one place, wait for the receipt.
+"""Transactions: priced, signed, and given to a node in one place.
 
-`Sender.send` is the only function that gives the node a transaction, and it refuses in a dry run.
-Signing and sending are apart so that the journal can hold the hash before the node does.
+`Sender.send` is the only function that gives a node a transaction. It refuses in a dry run and while the kill switch is
+on. Signing and sending are apart so that the journal can hold the transaction before the node does; what the journal
+holds, and what becomes of it, is `offchain.keeper.dispatch`'s.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from web3 import Web3
+from eth_typing import ChecksumAddress
+from pydantic import SecretStr
+from web3 import HTTPProvider, Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
-from web3.types import TxParams, TxReceipt, Wei
+from web3.types import BlockIdentifier, Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 
-from offchain.chain.errors import ConfigError, DryRunError, TransactionError
+from offchain.chain.errors import ChainError, ConfigError, DryRunError, HaltedError, TransactionError
+from offchain.chain.fees import FeeLimits, Fees, fees_now
+from offchain.chain.signer import RemoteSigner, Signer, load_account, load_brownie_account
 
 __all__ = [
+    "Relay",
     "Sender",
     "SenderSettings",
     "SignedCall",
     "find_receipt",
     "is_revert",
-    "load_account",
+    "is_underpriced",
     "revert_reason",
 ]
 
+# What nodes answer to a transaction that they have, or had: geth and Erigon, anvil, Ganache, Nethermind, Besu.
 ALREADY_KNOWN = (
     "already known",
     "known transaction",
     "already imported",
-    "nonce too low",
     "already in the pool",
+    "alreadyknown",
+    "existing tx with same hash",
 )
+# To one whose nonce the chain has used; the journal finds out by whom.
+NONCE_USED = ("nonce too low", "nonce is too low", "oldnonce", "doesn't have the correct nonce")
+# To one that offers too little, be it to replace another or at all.
+UNDERPRICED = (
+    "underpriced",
+    "feetoolow",
+    "fee too low",
+    "replacementnotallowed",
+    "could not replace",
+    "price too low",
+)
+
+CONFIRMATIONS = {1: 12, 56: 15, 137: 32, 1337: 1, 31337: 1, 43114: 1}  # blocks, by chain id
+OTHER_CONFIRMATIONS = 12
+MOST_PENDING = 1_000  # transactions of one account that a node's pool may be believed to hold
+CANCEL_GAS = 21_000  # a plain transfer, units
+ETHER = 10**18
 
 
 class SenderSettings(Protocol):
     """The settings that `Sender.from_settings` reads (offchain.settings.Settings has them)."""
 
     keystore: Path | None
+    account: str | None
     password_file: Path | None
+    signer_url: SecretStr | None
+    signer_address: str | None
     dry_run: bool
+    kill_switch: Path | None
     gas_margin_percent: int
     max_fee_gwei: float | None
+    max_tip_gwei: float | None
+    fee_percentile: int
     receipt_timeout_seconds: float
+    replace_after_seconds: int
+    confirmations: int | None
+    daily_gas_limit_native: Decimal | None
+    private_rpc_url: SecretStr | None
+    private_method: Any
+    public_after_blocks: int | None
+    rpc_timeout_seconds: float
 
 
 @dataclass(frozen=True)
 class SignedCall:
-    """A signed transaction that the node may not know yet."""
+    """A signed transaction that no node may know yet."""
 
     tx_hash: str
     nonce: int
     raw: str  # hex, what eth_sendRawTransaction takes
+    sender: str  # address
+    gas: int  # limit, units
+    fees: Fees
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A private way into a block, past the public pool."""
+
+    web3: Web3
+    method: str = "eth_sendRawTransaction"  # or eth_sendPrivateTransaction
+    public_after_blocks: int | None = None  # then the public node gets it too; None: never
+
+    def send(self, raw: str) -> None:
+        """Hand it over."""
+        params: list[Any] = [{"tx": raw}] if self.method == "eth_sendPrivateTransaction" else [raw]
+        self.web3.manager.request_blocking(RPCEndpoint(self.method), params)
 
 
 @dataclass(frozen=True)
@@ -66,7 +118,7 @@ class Sender:
     """Signs for one account; without an account, or in a dry run, it sends nothing."""
 
     web3: Web3
-    account: LocalAccount | None = None
+    account: Signer | None = None
     dry_run: bool = False
     gas_margin_percent: int = (
         60  # a Uniswap V2 swap alone costs half as much again once the block time has moved
@@ -75,117 +127,190 @@ class Sender:
     receipt_timeout_seconds: float = 180
     poll_seconds: float = 0.2
     stop: threading.Event = field(default_factory=threading.Event)  # set: wait no longer for receipts
+    max_tip_wei: int | None = None  # a gas unit
+    fee_percentile: int = 50
+    kill_switch: Path | None = None  # while this file exists nothing is signed or sent
+    replace_after_seconds: int = 60  # chain time
+    confirmations: int | None = None  # blocks; None: what the chain needs
+    daily_gas_limit_wei: int | None = None
+    relay: Relay | None = None
 
     @classmethod
     def from_settings(cls, web3: Web3, settings: SenderSettings) -> Sender:
         """The sender that the settings describe; reads the keystore if one is named."""
-        account = load_account(settings.keystore, settings.password_file) if settings.keystore else None
-        max_fee = None if settings.max_fee_gwei is None else int(settings.max_fee_gwei * 10**9)
+        daily = settings.daily_gas_limit_native
         return cls(
             web3,
-            account,
+            _signer(settings),
             dry_run=settings.dry_run,
             gas_margin_percent=settings.gas_margin_percent,
-            max_fee_wei=max_fee,
+            max_fee_wei=_gwei(settings.max_fee_gwei),
+            max_tip_wei=_gwei(settings.max_tip_gwei),
+            fee_percentile=settings.fee_percentile,
+            kill_switch=settings.kill_switch,
             receipt_timeout_seconds=settings.receipt_timeout_seconds,
+            replace_after_seconds=settings.replace_after_seconds,
+            confirmations=settings.confirmations,
+            daily_gas_limit_wei=None if daily is None else int(daily * ETHER),
+            relay=_relay(settings),
         )
+
+    # ------------------------------------------------------------ whether
+
+    @property
+    def refusal(self) -> str:
+        """Why `sign` and `send` would refuse, "" where they would not."""
+        if self.account is None:
+            return "keystore: no account is named, so nothing can be signed"
+        if self.dry_run:
+            return "dry run: nothing is sent (set dry_run to false)"
+        if self.kill_switch is not None and _exists(self.kill_switch):
+            return f"kill_switch: {self.kill_switch} exists, so nothing is signed or sent"
+        return ""
 
     @property
     def sends(self) -> bool:
         """Whether `send` would send."""
-        return self.account is not None and not self.dry_run
+        return not self.refusal
 
-    def sign(self, call: ContractFunction) -> SignedCall:
-        """Sign `call` with the account's next nonce, a gas limit with margin and current fees.
+    def depth(self, chain_id: int) -> int:
+        """How many blocks, its own among them, make a transaction final enough."""
+        return self.confirmations or CONFIRMATIONS.get(chain_id, OTHER_CONFIRMATIONS)
 
-        The account is the keeper's alone: a transaction of it that is still waiting is replaced.
-        """
-        account = self._account()
-        sender: TxParams = {"from": account.address}
+    # ------------------------------------------------------------ prepare
+
+    def prepare(self, call: ContractFunction) -> TxParams:
+        """`to`, `data`, `value` and a gas limit with margin; TransactionError where the node says it would fail."""
+        sender = self._account().address
         try:
-            estimate = call.estimate_gas(sender)
+            estimate = call.estimate_gas({"from": sender})
         except (ContractLogicError, Web3RPCError) as error:
             raise TransactionError(f"the node refuses the transaction: {revert_reason(error)}") from error
         gas = estimate * (100 + self.gas_margin_percent) // 100
         gas = min(gas, self.web3.eth.get_block("latest")["gasLimit"])
-        nonce = self.web3.eth.get_transaction_count(account.address, "latest")
-        tx = call.build_transaction(
-            {
-                **sender,
-                "gas": gas,
-                "nonce": nonce,
-                "chainId": self.web3.eth.chain_id,
-                **self._fees(),
-            }
-        )
-        signed = account.sign_transaction(cast("dict[str, Any]", tx))
-        return SignedCall(signed.hash.to_0x_hex(), nonce, signed.raw_transaction.to_0x_hex())
+        rest: TxParams = {"gas": gas, "gasPrice": Wei(0), "nonce": Nonce(0), "chainId": 0}
+        built = call.build_transaction(rest)
+        return {"to": built["to"], "data": built["data"], "value": Wei(0), "gas": gas}
 
-    def send(self, raw: str, tx_hash: str) -> None:
-        """Give a signed transaction to the node; one that the node has already is no error."""
-        if not self.sends:
-            raise DryRunError("dry run: nothing is sent (set keystore, and dry_run to false)", tx_hash)
+    def nothing(self) -> TxParams:
+        """A transfer of nothing to oneself: it only uses its nonce."""
+        return {"to": self._account().address, "data": b"", "value": Wei(0), "gas": CANCEL_GAS}
+
+    def fees(self) -> Fees:
+        """What gets into a block soon; TransactionError when that is above the limit."""
+        return fees_now(self.web3, self.limits, self.fee_percentile)
+
+    @property
+    def limits(self) -> FeeLimits:
+        """What a gas unit may cost at most."""
+        return FeeLimits(self.max_fee_wei, self.max_tip_wei)
+
+    def counts(self) -> tuple[int, int]:
+        """The account's transactions in the chain, and with those that wait in the node's pool."""
+        address = self._account().address
+        mined = self.web3.eth.get_transaction_count(address, "latest")
+        pending = self.web3.eth.get_transaction_count(address, "pending")
+        if pending > mined + MOST_PENDING:
+            raise ChainError(
+                f"the node says that {pending - mined} transactions of {address} wait: not believed"
+            )
+        return mined, max(mined, pending)
+
+    def refused(self, tx: TxParams, block: BlockIdentifier, sender: ChecksumAddress | None = None) -> str:
+        """Why the transaction would fail on top of `block`, "" when it goes through.
+
+        A node that knows no pending block is asked for the newest.
+        """
+        who = sender or self._account().address
         try:
-            self.web3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
+            self.web3.eth.call({"from": who, "to": tx["to"], "data": tx["data"], "gas": tx["gas"]}, block)
+        except (ContractLogicError, Web3RPCError) as error:
+            if block == "pending" and not is_revert(error):
+                return self.refused(tx, "latest", sender)
+            return revert_reason(error)
+        return ""
+
+    # ------------------------------------------------------------ sign and send
+
+    def sign(self, tx: TxParams, nonce: int, fees: Fees) -> SignedCall:
+        """Sign `tx` (as `prepare` makes it) with this nonce and these fees."""
+        account = self._account()
+        self._check(None)
+        whole = {**tx, "nonce": nonce, "chainId": self.web3.eth.chain_id, **fees.fields()}
+        signed = account.sign_transaction(whole)
+        raw = signed.raw_transaction.to_0x_hex()
+        return SignedCall(signed.hash.to_0x_hex(), nonce, raw, account.address, tx["gas"], fees)
+
+    def send(self, raw: str, tx_hash: str, public: bool = False) -> None:
+        """Give a signed transaction to the node, or to the private relay unless `public`.
+
+        One that the node has or had already is no error. TransactionError with the node's words otherwise.
+        """
+        self._check(tx_hash)
+        try:
+            if self.relay is not None and not public:
+                self.relay.send(raw)
+            else:
+                self.web3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
         except (Web3RPCError, ValueError) as error:
-            if any(text in str(error).lower() for text in ALREADY_KNOWN):
+            text = str(error).lower()
+            if any(known in text for known in ALREADY_KNOWN + NONCE_USED):
                 return
-            raise TransactionError(
-                f"the node refuses the transaction: {revert_reason(error)}", tx_hash
-            ) from error
+            reason = revert_reason(error)
+            raise TransactionError(f"the node refuses the transaction: {reason}", tx_hash) from error
 
-    def wait(self, tx_hash: str) -> TxReceipt | None:
-        """The receipt, or None if it has not come within the time-out or before `stop`."""
-        give_up = time.monotonic() + self.receipt_timeout_seconds
-        while (receipt := find_receipt(self.web3, tx_hash)) is None:
-            if time.monotonic() > give_up or self.stop.wait(self.poll_seconds):
-                return None
-        return receipt
+    def _check(self, tx_hash: str | None) -> None:
+        if refusal := self.refusal:
+            kind = DryRunError if self.account is None or self.dry_run else HaltedError
+            raise kind(refusal, tx_hash)
 
-    def _account(self) -> LocalAccount:
+    def _account(self) -> Signer:
         if self.account is None:
-            raise DryRunError("keystore: no account is named, so nothing can be signed")
+            raise DryRunError(self.refusal)
         return self.account
 
-    def _fees(self) -> TxParams:
-        """Legacy gas price, or EIP-1559 fees where the chain has a base fee. wei a gas unit."""
-        base = self.web3.eth.get_block("latest").get("baseFeePerGas")
-        if base is None:
-            price = self._within_cap(self.web3.eth.gas_price)
-            return {"gasPrice": Wei(price)}
-        tip = self.web3.eth.max_priority_fee
-        self._within_cap(base + tip)
-        most = 2 * base + tip  # room for six full blocks
-        if self.max_fee_wei is not None:
-            most = min(most, self.max_fee_wei)
-        return {"maxFeePerGas": Wei(most), "maxPriorityFeePerGas": Wei(tip)}
 
-    def _within_cap(self, price: int) -> int:
-        if self.max_fee_wei is not None and price > self.max_fee_wei:
-            raise TransactionError(
-                f"max_fee_gwei: gas costs {price / 1e9:.3f} gwei now, above the limit {self.max_fee_wei / 1e9:.3f}"
-            )
-        return price
+def is_underpriced(text: str) -> bool:
+    """A node's words mean that the transaction offers too little."""
+    return any(word in text.lower() for word in UNDERPRICED)
 
 
-def load_account(keystore: Path, password_file: Path | None) -> LocalAccount:
-    """The account of an encrypted keystore file."""
-    if password_file is None:
-        raise ConfigError("password_file: needed to open the keystore")
+def _signer(settings: SenderSettings) -> Signer | None:
+    """Who signs by the settings: at most one of keystore, account and signer_url is set."""
+    if settings.keystore is not None:
+        return load_account(settings.keystore, settings.password_file)
+    if settings.account is not None:
+        return load_brownie_account(settings.account, settings.password_file)
+    if settings.signer_url is None:
+        return None
+    if settings.signer_address is None:
+        raise ConfigError("signer_address: needed with signer_url, the account that it signs for")
+    return RemoteSigner(
+        settings.signer_url.get_secret_value(), Web3.to_checksum_address(settings.signer_address)
+    )
+
+
+def _relay(settings: SenderSettings) -> Relay | None:
+    if settings.private_rpc_url is None:
+        return None
+    options = {"timeout": settings.rpc_timeout_seconds}
+    provider = HTTPProvider(settings.private_rpc_url.get_secret_value(), request_kwargs=options)
+    return Relay(Web3(provider), settings.private_method, settings.public_after_blocks)
+
+
+def _gwei(amount: float | None) -> int | None:
+    return None if amount is None else int(amount * 10**9)
+
+
+def _exists(path: Path) -> bool:
+    """Whether the file is there; one that cannot be looked at counts as there."""
     try:
-        content = json.loads(keystore.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"keystore: cannot read {keystore}: {error}") from None
-    try:
-        password = password_file.read_text().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"password_file: cannot read {password_file}: {error}") from None
-    try:
-        key = Account.decrypt(content, password)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ConfigError(f"keystore: {keystore} does not open with that password") from None
-    account: LocalAccount = Account.from_key(key)
-    return account
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find_receipt(web3: Web3, tx_hash: str) -> TxReceipt | None:

@@ -10,6 +10,7 @@ from eth_typing import BlockNumber
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
+from web3.types import BlockIdentifier
 
 from offchain import policy
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
@@ -24,6 +25,7 @@ __all__ = [
     "BlockRef",
     "Snapshot",
     "Terms",
+    "block_at",
     "latest_block",
     "read_terms",
     "read_vault",
@@ -65,7 +67,12 @@ class Terms:
 
 def latest_block(web3: Web3) -> BlockRef:
     """The newest block."""
-    block = web3.eth.get_block("latest")
+    return block_at(web3, "latest")
+
+
+def block_at(web3: Web3, at: BlockIdentifier) -> BlockRef:
+    """The chain's block of that number or name."""
+    block = web3.eth.get_block(at)
     return BlockRef(int(block["number"]), block["hash"].to_0x_hex(), int(block["timestamp"]))
 
 

@@ -1,145 +1,91 @@
-"""The keeper's journal on SQLite: each step is written down before it is taken.
+"""The keeper's journal: each step is written down before it is taken.
 
-A run is `planned`, `simulated`, `sent`, then `confirmed` or `failed`; or it is `skipped`. The signed transaction
-is kept from `sent` on, so that a keeper that died there finds it again instead of making a second one.
+A run is `planned`, `simulated`, `sent`, `mined`, then `confirmed` or `failed`; or it is `skipped`. A transaction takes
+a nonce of the account (table `nonces`: one run a nonce), and each signed version of it (table `attempts`) is written
+before a node sees it, so that a keeper that died there finds it again instead of making a second one.
 What a mined transaction cost (table `costs`) is written together with its run's end: once, or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    DateTime,
-    ForeignKey,
-    Integer,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    create_engine,
-    delete,
-    event,
-    insert,
-    select,
-)
-from sqlalchemy.engine import Dialect, Engine
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from offchain.chain.errors import ConfigError
+from offchain.chain.errors import BusyError, ConfigError
+from offchain.chain.sender import SignedCall
 from offchain.keeper.costs import Entry
+from offchain.keeper.database import holding, lock, open_database, reading, writing
+from offchain.keeper.tables import Attempt, Nonce, NonceState, Purpose, Run, Status
+from offchain.keeper.tables import costs as _costs
 
-__all__ = ["REVERTED", "Journal", "Run", "Status"]
+__all__ = [
+    "REVERTED",
+    "UNFINISHED",
+    "UNSENT",
+    "Attempt",
+    "Journal",
+    "Mined",
+    "Nonce",
+    "NonceState",
+    "Purpose",
+    "Run",
+    "Status",
+]
 
 REVERTED = "reverted on chain"  # how the reason of a run begins whose transaction was mined and failed
+UNFINISHED = (Status.PLANNED, Status.SIMULATED, Status.SENT, Status.MINED)
+UNSENT = (Status.PLANNED, Status.SIMULATED)
 
 
-class Status(StrEnum):
-    """How far a run got."""
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """Where a transaction is, and what it cost."""
 
-    PLANNED = "planned"
-    SIMULATED = "simulated"
-    SENT = "sent"
-    CONFIRMED = "confirmed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-UNFINISHED = (Status.PLANNED, Status.SIMULATED, Status.SENT)
-
-
-class _Base(DeclarativeBase):
-    pass
-
-
-class Run(_Base):
-    """One look at a vault, and what came of it."""
-
-    __tablename__ = "runs"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    vault: Mapped[str] = mapped_column(String(42), index=True)
-    chain_id: Mapped[int]
-    block: Mapped[int]
-    session: Mapped[int]
-    status: Mapped[str] = mapped_column(String(16), index=True)
-    reason: Mapped[str] = mapped_column(Text, default="")
-    tx_hash: Mapped[str | None] = mapped_column(String(66), default=None)
-    nonce: Mapped[int | None] = mapped_column(default=None)
-    raw_tx: Mapped[str | None] = mapped_column(Text, default=None)
-    sender: Mapped[str | None] = mapped_column(String(42), default=None)
-    deadline: Mapped[int | None] = mapped_column(default=None)  # timestamp, chain time
-    decision: Mapped[str | None] = mapped_column(String(66), default=None)
-    record: Mapped[str | None] = mapped_column(
-        Text, default=None
-    )  # canonical JSON that `decision` is the hash of
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=lambda: datetime.now(UTC))
-    updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True),
-        default=lambda: datetime.now(UTC),
-        onupdate=lambda: datetime.now(UTC),
-    )
-
-
-class _Decimals(TypeDecorator[int]):
-    """An integer of any size, kept as its decimal digits: SQLite's own end at 63 bits."""
-
-    impl = String(80)
-    cache_ok = True
-
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
-
-
-_COLUMNS: dict[str, Any] = {"bool": Boolean, "int": _Decimals, "int | None": _Decimals, "str": Text}
-_SMALL = ("block", "time", "gas_used", "predicted_gas_used")  # fit SQLite's integers
-_costs = Table(
-    "costs",
-    _Base.metadata,
-    Column("run", ForeignKey("runs.id"), primary_key=True),
-    *(
-        Column(
-            field.name,
-            Integer if field.name in _SMALL else _COLUMNS[str(field.type)],
-            nullable="None" in str(field.type),
-        )
-        for field in fields(Entry)
-    ),
-)
+    block: int
+    block_hash: str
+    time: int  # timestamp of the block
+    gas_wei: int
 
 
 class Journal:
-    """Runs of any number of vaults in one SQLite file (`:memory:` for none)."""
+    """Runs of any number of vaults in one database: a file (`:memory:` for none) or an SQLAlchemy address."""
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._engine = _open(self.path)
+    def __init__(self, target: Path | str) -> None:
+        self._engine = open_database(target)
+        self.path = Path(self._engine.url.database or "")  # of an SQLite file
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._engine.dispose()
+
+    @contextmanager
+    def hold(self, vault: str) -> Iterator[None]:
+        """Only one process at a time looks after the vault; ConfigError where another one does."""
+        with holding(self._engine, f"vault {vault}") as held:
+            if not held:
+                raise ConfigError(f"database: another keeper looks after {vault}")
+            yield
+
+    # ------------------------------------------------------------ runs
 
     def skip(self, vault: str, chain_id: int, block: int, session: int, reason: str) -> None:
         """Note that nothing was done; the same reason again only moves the last entry's block and time."""
-        with Session(self._engine) as db, db.begin():
+        with writing(self._engine) as db:
             last = db.scalar(
                 select(Run)
                 .where(Run.vault == vault, Run.chain_id == chain_id)
                 .order_by(Run.id.desc())
                 .limit(1)
             )
-            if last is not None and (last.status, last.reason, last.session) == (
-                Status.SKIPPED,
-                reason,
-                session,
-            ):
+            same = (Status.SKIPPED, reason, session)
+            if last is not None and (last.status, last.reason, last.session) == same:
                 last.block, last.updated_at = block, datetime.now(UTC)
                 return
             db.add(
@@ -164,7 +110,7 @@ class Journal:
         record: str,
         deadline: int,
     ) -> int:
-        """Note a plan before it is simulated; the run's id."""
+        """Note a plan before it is simulated; the run's id. BusyError while another run of the vault is open."""
         run = Run(
             vault=vault,
             chain_id=chain_id,
@@ -176,80 +122,76 @@ class Journal:
             record=record,
             deadline=deadline,
         )
-        with Session(self._engine) as db, db.begin():
+        with writing(self._engine) as db:
+            lock(db, "vault", chain_id, vault)
+            if db.scalar(_unfinished(vault, chain_id).limit(1)) is not None:
+                raise BusyError(f"another keeper is at work on {vault}")
             db.add(run)
             db.flush()
             return run.id
 
     def simulated(self, run_id: int) -> None:
         """The node accepts the plan in an eth_call."""
-        self._update(run_id, status=Status.SIMULATED)
-
-    def sent(self, run_id: int, *, tx_hash: str, nonce: int, raw_tx: str, sender: str) -> None:
-        """The transaction is signed and about to be given to the node."""
-        self._update(
-            run_id,
-            status=Status.SENT,
-            tx_hash=tx_hash,
-            nonce=nonce,
-            raw_tx=raw_tx,
-            sender=sender,
-        )
-
-    def confirmed(self, run_id: int, cost: Entry | None = None) -> None:
-        """The transaction is mined and succeeded; `cost` is what it cost."""
-        self._update(run_id, cost, status=Status.CONFIRMED)
-
-    def failed(self, run_id: int, reason: str, cost: Entry | None = None) -> None:
-        """The run ended without a rebalance; `cost` is the gas of a transaction that was mined and failed."""
-        self._update(run_id, cost, status=Status.FAILED, reason=reason)
-
-    def dropped(self, run_id: int) -> None:
-        """The block that the transaction was in is no longer part of the chain: it is to be settled again."""
-        self._update(run_id, status=Status.SENT, reason="settled again: its block was replaced")
+        with writing(self._engine) as db:
+            _unsent(db, run_id).status = Status.SIMULATED
 
     def dry(self, run_id: int, reason: str) -> None:
         """The run ended after the simulation because nothing is to be sent."""
-        self._update(run_id, status=Status.SKIPPED, reason=reason)
+        with writing(self._engine) as db:
+            _end(db, db.get_one(Run, run_id), Status.SKIPPED, reason)
 
-    def unfinished(self, vault: str, chain_id: int) -> Sequence[Run]:
-        """Runs of the vault that a crash or a time-out left half way, oldest first."""
-        query = (
-            select(Run)
-            .where(Run.vault == vault, Run.chain_id == chain_id, Run.status.in_(UNFINISHED))
-            .order_by(Run.id)
-        )
-        with Session(self._engine, expire_on_commit=False) as db:
-            return db.scalars(query).all()
+    def failed(self, run_id: int, reason: str, cost: Entry | None = None) -> None:
+        """The run ended without a rebalance; `cost` is the gas of a transaction that was mined and failed.
 
-    def reverts(self, vault: str, chain_id: int) -> Sequence[Run]:
-        """Runs that reverted on chain since the last rebalance of the vault, oldest first."""
-        confirmed = (
-            select(Run.id)
-            .where(Run.vault == vault, Run.chain_id == chain_id, Run.status == Status.CONFIRMED)
-            .order_by(Run.id.desc())
-            .limit(1)
-        )
-        with Session(self._engine, expire_on_commit=False) as db:
-            query = (
-                select(Run)
-                .where(
-                    Run.vault == vault,
-                    Run.chain_id == chain_id,
-                    Run.id > (db.scalar(confirmed) or 0),
-                    Run.status == Status.FAILED,
-                    Run.reason.startswith(REVERTED),
-                )
-                .order_by(Run.id)
-            )
-            return db.scalars(query).all()
+        A nonce that it had reserved and signed nothing with goes to the next intent.
+        """
+        with writing(self._engine) as db:
+            _end(db, db.get_one(Run, run_id), Status.FAILED, reason)
+            _write_cost(db, run_id, cost)
+
+    def confirmed(self, run_id: int, cost: Entry | None = None) -> None:
+        """The transaction succeeded and is as deep as it has to be; `cost`, where it is not noted yet."""
+        with writing(self._engine) as db:
+            db.get_one(Run, run_id).status = Status.CONFIRMED
+            if cost is not None:
+                _write_cost(db, run_id, cost)
+
+    def run(self, run_id: int) -> Run:
+        """The run as it is now."""
+        with reading(self._engine) as db:
+            return db.get_one(Run, run_id)
 
     def runs(self, vault: str | None = None, limit: int = 100) -> Sequence[Run]:
         """The latest runs, newest first."""
         query = select(Run).order_by(Run.id.desc()).limit(limit)
         if vault is not None:
             query = query.where(Run.vault == vault)
-        with Session(self._engine, expire_on_commit=False) as db:
+        with reading(self._engine) as db:
+            return db.scalars(query).all()
+
+    def unfinished(self, vault: str, chain_id: int) -> Sequence[Run]:
+        """Runs of the vault that a crash or a time-out left half way, or that are not deep enough yet, oldest first."""
+        with reading(self._engine) as db:
+            return db.scalars(_unfinished(vault, chain_id)).all()
+
+    def reverts(self, vault: str, chain_id: int) -> Sequence[Run]:
+        """Runs that reverted on chain since the last rebalance of the vault, oldest first."""
+        done = (Status.CONFIRMED, Status.MINED)
+        last = select(func.max(Run.id)).where(
+            Run.vault == vault, Run.chain_id == chain_id, Run.status.in_(done)
+        )
+        with reading(self._engine) as db:
+            query = (
+                select(Run)
+                .where(
+                    Run.vault == vault,
+                    Run.chain_id == chain_id,
+                    Run.id > (db.scalar(last) or 0),
+                    Run.status == Status.FAILED,
+                    Run.reason.startswith(REVERTED),
+                )
+                .order_by(Run.id)
+            )
             return db.scalars(query).all()
 
     def costs(
@@ -261,35 +203,267 @@ class Journal:
             query = query.where(Run.chain_id == chain_id)
         query = query.order_by(Run.id.desc()).limit(latest)
         names = [field.name for field in fields(Entry)]
-        with Session(self._engine, expire_on_commit=False) as db:
+        with reading(self._engine) as db:
             rows = db.execute(query).all()
         return [(row.Run, Entry(**{name: row._mapping[name] for name in names})) for row in reversed(rows)]
 
-    def close(self) -> None:
-        """Let the file go."""
-        self._engine.dispose()
+    # ------------------------------------------------------------ nonces and attempts, written before the act
 
-    def _update(self, run_id: int, cost: Entry | None = None, **values: object) -> None:
-        """Change the run; its transaction's line in the ledger is `cost`, or none. All of it or nothing."""
-        with Session(self._engine) as db, db.begin():
-            run = db.get_one(Run, run_id)
-            for name, value in values.items():
-                setattr(run, name, value)
-            same = select(Run.id).where(Run.tx_hash == run.tx_hash, Run.chain_id == run.chain_id)
-            db.execute(delete(_costs).where(_costs.c.run.in_(same)))
-            if cost is not None:
-                db.execute(insert(_costs).values(run=run_id, **asdict(cost)))
+    def reserve(self, run_id: int, sender: str, mined: int, pending: int) -> int:
+        """A nonce of `sender` for this run alone: the lowest that the chain, its node's pool and no other run has.
+
+        `mined` and `pending` are the account's counts by the node. BusyError when the run is not open any more.
+        """
+        with writing(self._engine) as db:
+            run = _unsent(db, run_id)
+            lock(db, "account", run.chain_id, sender)
+            query = select(Nonce).where(
+                Nonce.chain_id == run.chain_id, Nonce.sender == sender, Nonce.nonce >= mined
+            )
+            known = {row.nonce: row for row in db.scalars(query)}
+            nonce = mined
+            while nonce < pending or (nonce in known and known[nonce].state != NonceState.FREE):
+                nonce += 1
+            row = known.get(nonce) or Nonce(chain_id=run.chain_id, sender=sender, nonce=nonce)
+            row.run, row.state = run.id, NonceState.RESERVED
+            db.add(row)
+            run.sender, run.nonce = sender, nonce
+            return nonce
+
+    def sent(self, run_id: int, signed: SignedCall, block: int, time: int) -> Attempt:
+        """The run's transaction is signed, and about to be given to a node. BusyError where somebody ended the run.
+
+        `block` and `time`: of the chain's newest block.
+        """
+        with writing(self._engine) as db:
+            run = _unsent(db, run_id)
+            row = db.get(Nonce, (run.chain_id, signed.sender, signed.nonce), with_for_update=True)
+            if row is None or (row.run, row.state) != (run.id, NonceState.RESERVED):
+                raise BusyError(f"run {run_id} does not hold nonce {signed.nonce} any more")
+            row.state, run.status, run.tx_hash = NonceState.LIVE, Status.SENT, signed.tx_hash
+            return _attempt(db, run.chain_id, run.id, signed, Purpose.CALL, block, time)
+
+    def replaced(
+        self, old: Attempt, signed: SignedCall, purpose: Purpose, block: int, time: int, reason: str = ""
+    ) -> Attempt:
+        """Another transaction with the nonce of `old` is about to be sent; `reason`: why the run is given up."""
+        with writing(self._engine) as db:
+            row = db.get_one(Nonce, (old.chain_id, old.sender, old.nonce), with_for_update=True)
+            if row.state != NonceState.LIVE:
+                raise BusyError(f"nonce {old.nonce} is settled")
+            run = None if old.run is None else db.get_one(Run, old.run)
+            if run is not None and run.status == Status.SENT:
+                run.tx_hash = signed.tx_hash
+                run.reason = reason or run.reason
+            return _attempt(db, old.chain_id, old.run, signed, purpose, block, time)
+
+    def filled(self, chain_id: int, signed: SignedCall, block: int, time: int) -> Attempt:
+        """A transfer of nothing is about to be sent with a nonce that no run has, so that later ones can be mined."""
+        with writing(self._engine) as db:
+            lock(db, "account", chain_id, signed.sender)
+            key = {"chain_id": chain_id, "sender": signed.sender, "nonce": signed.nonce}
+            row = db.get(Nonce, tuple(key.values()), with_for_update=True)
+            if row is not None and row.state != NonceState.FREE:
+                raise BusyError(f"nonce {signed.nonce} is taken")
+            row = row or Nonce(**key)
+            row.run, row.state = None, NonceState.LIVE
+            db.add(row)
+            db.flush()
+            return _attempt(db, chain_id, None, signed, Purpose.CANCEL, block, time)
+
+    def note(self, attempt: Attempt, text: str) -> None:
+        """What the node said when it did not take the attempt."""
+        with writing(self._engine) as db:
+            db.get_one(Attempt, attempt.id).note = text
+
+    # ------------------------------------------------------------ what became of them
+
+    def mined(
+        self,
+        attempt: Attempt,
+        at: Mined,
+        status: Status,
+        reason: str | None = None,
+        cost: Entry | None = None,
+    ) -> None:
+        """The attempt is in a block: its nonce is used and its run has `status`, whatever was thought of it before."""
+        with writing(self._engine) as db:
+            _forget_block(db, attempt)
+            row = db.get_one(Attempt, attempt.id)
+            row.block, row.block_hash, row.block_time, row.gas_wei = (
+                at.block,
+                at.block_hash,
+                at.time,
+                at.gas_wei,
+            )
+            _nonce(db, attempt).state = NonceState.USED
+            if attempt.run is None:
+                return
+            run = db.get_one(Run, attempt.run)
+            if attempt.purpose == Purpose.CANCEL and run.status not in UNFINISHED:
+                return
+            run.status, run.tx_hash = status, attempt.tx_hash
+            run.reason = run.reason if reason is None else reason
+            _write_cost(db, run.id, cost)
+
+    def lost(self, attempt: Attempt, reason: str) -> None:
+        """Another transaction, not of this journal, used the attempt's nonce."""
+        with writing(self._engine) as db:
+            _nonce(db, attempt).state = NonceState.USED
+            run = None if attempt.run is None else db.get_one(Run, attempt.run)
+            if run is not None and run.status in UNFINISHED:
+                _end(db, run, Status.FAILED, reason)
+
+    def reopen_nonces(self, chain_id: int, sender: str, mined: int, most: int) -> None:
+        """Nonces from `mined` on (below `most`) that a chain had used which was replaced since: they are live again."""
+        with writing(self._engine) as db:
+            db.execute(
+                update(Nonce)
+                .where(
+                    Nonce.chain_id == chain_id,
+                    Nonce.sender == sender,
+                    Nonce.state == NonceState.USED,
+                    Nonce.nonce >= mined,
+                    Nonce.nonce < most,
+                )
+                .values(state=NonceState.LIVE)
+            )
+
+    def dropped(self, attempt: Attempt) -> None:
+        """The block that the attempt was in is no longer part of the chain: it is to be settled again."""
+        with writing(self._engine) as db:
+            _forget_block(db, attempt)
+            _nonce(db, attempt).state = NonceState.LIVE
+            if attempt.run is None:
+                return
+            _write_cost(db, attempt.run, None)
+            if attempt.purpose == Purpose.CALL:
+                run = db.get_one(Run, attempt.run)
+                run.status, run.reason = Status.SENT, "settled again: its block was replaced"
+
+    # ------------------------------------------------------------ what there is
+
+    def attempts(self, chain_id: int, sender: str, nonce: int) -> Sequence[Attempt]:
+        """Everything that was signed with this nonce, oldest first."""
+        query = select(Attempt).where(
+            Attempt.chain_id == chain_id, Attempt.sender == sender, Attempt.nonce == nonce
+        )
+        with reading(self._engine) as db:
+            return db.scalars(query.order_by(Attempt.id)).all()
+
+    def mined_attempts(self, vault: str, chain_id: int, limit: int) -> Sequence[Attempt]:
+        """The vault's attempts that are in a block, newest first."""
+        query = (
+            select(Attempt)
+            .join(Run, Attempt.run == Run.id)
+            .where(Run.vault == vault, Attempt.chain_id == chain_id, Attempt.block.is_not(None))
+        )
+        with reading(self._engine) as db:
+            return db.scalars(query.order_by(Attempt.id.desc()).limit(limit)).all()
+
+    def open_nonces(self, chain_id: int, sender: str) -> Sequence[tuple[Nonce, Run | None]]:
+        """The account's nonces that the chain has not used, lowest first, and the runs that they are for."""
+        query = (
+            select(Nonce, Run)
+            .join(Run, Nonce.run == Run.id, isouter=True)
+            .where(Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state != NonceState.USED)
+        )
+        with reading(self._engine) as db:
+            return [(row.Nonce, row.Run) for row in db.execute(query.order_by(Nonce.nonce))]
+
+    def gas_spent(self, chain_id: int, sender: str, since: int, without: int | None = None) -> int:
+        """Wei that the account's transactions cost in blocks after `since` (timestamp), and may cost at most.
+
+        What was sent with the nonce `without` is left out.
+        """
+        live = select(Nonce.nonce).where(
+            Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state == NonceState.LIVE
+        )
+        query = select(Attempt).where(
+            Attempt.chain_id == chain_id,
+            Attempt.sender == sender,
+            or_(Attempt.block_time > since, Attempt.nonce.in_(live)),
+        )
+        with reading(self._engine) as db:
+            found = db.scalars(query).all()
+        worst: dict[int, int] = {}  # of several attempts of a nonce one is mined
+        for attempt in found:
+            if attempt.nonce == without:
+                continue
+            cost = attempt.gas * attempt.max_fee if attempt.gas_wei is None else attempt.gas_wei
+            worst[attempt.nonce] = max(worst.get(attempt.nonce, 0), cost)
+        return sum(worst.values())
 
 
-def _open(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
+def _unfinished(vault: str, chain_id: int) -> Select[Run]:
+    return (
+        select(Run)
+        .where(Run.vault == vault, Run.chain_id == chain_id, Run.status.in_(UNFINISHED))
+        .order_by(Run.id)
+    )
 
-    @event.listens_for(engine, "connect")
-    def _durable(connection: object, _record: object) -> None:
-        connection.execute("PRAGMA synchronous=FULL")  # type: ignore[attr-defined]  # survives a power cut
 
+def _unsent(db: Session, run_id: int) -> Run:
+    """The run, held until the transaction's end; BusyError once something was sent for it or it was ended."""
+    run = db.get_one(Run, run_id, with_for_update=True)
+    if run.status not in UNSENT:
+        raise BusyError(f"run {run_id} was ended by another process: {run.status}, {run.reason}")
+    return run
+
+
+def _end(db: Session, run: Run, status: Status, reason: str) -> None:
+    run.status, run.reason = status, reason
+    db.execute(
+        update(Nonce)
+        .where(Nonce.run == run.id, Nonce.state == NonceState.RESERVED)
+        .values(state=NonceState.FREE, run=None)
+    )
+
+
+def _nonce(db: Session, attempt: Attempt) -> Nonce:
+    return db.get_one(Nonce, (attempt.chain_id, attempt.sender, attempt.nonce), with_for_update=True)
+
+
+def _forget_block(db: Session, attempt: Attempt) -> None:
+    """None of the nonce's attempts is in a block any more."""
+    db.execute(
+        update(Attempt)
+        .where(
+            Attempt.chain_id == attempt.chain_id,
+            Attempt.sender == attempt.sender,
+            Attempt.nonce == attempt.nonce,
+        )
+        .values(block=None, block_hash=None, block_time=None, gas_wei=None)
+    )
+
+
+def _attempt(
+    db: Session, chain_id: int, run: int | None, signed: SignedCall, purpose: Purpose, block: int, time: int
+) -> Attempt:
+    attempt = Attempt(
+        chain_id=chain_id,
+        sender=signed.sender,
+        nonce=signed.nonce,
+        run=run,
+        purpose=purpose,
+        tx_hash=signed.tx_hash,
+        raw=signed.raw,
+        gas=signed.gas,
+        max_fee=signed.fees.most,
+        tip=signed.fees.tip,
+        sent_block=block,
+        sent_time=time,
+    )
+    db.add(attempt)
     try:
-        _Base.metadata.create_all(engine)
-    except DatabaseError as error:
-        raise ConfigError(f"journal: cannot use {path}: {error.orig}") from None
-    return engine
+        db.flush()
+    except IntegrityError:
+        raise BusyError(f"{signed.tx_hash} is sent by another process") from None
+    return attempt
+
+
+def _write_cost(db: Session, run_id: int, cost: Entry | None) -> None:
+    """The run's line in the ledger is `cost`, or none."""
+    db.execute(delete(_costs).where(_costs.c.run == run_id))
+    if cost is not None:
+        db.execute(insert(_costs).values(run=run_id, **asdict(cost)))

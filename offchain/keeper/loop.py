@@ -1,7 +1,8 @@
-"""One look at a vault: read -> decide (plan, policy check) -> eth_call -> sign -> journal -> send -> wait -> journal.
+"""One look at a vault: settle -> read -> decide (plan, policy check) -> eth_call -> sign -> journal -> send -> follow.
 
 `once(...)` is the programmatic entry; `Keeper` is the same with a memory. Every step is journalled before it is
-taken: a transaction that a crash or a time-out left open is settled before anything new is looked at.
+taken: a transaction that a crash or a time-out left open is settled before anything new is looked at. What happens from
+signing on is in `offchain.keeper.dispatch`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from functools import partial
 from typing import IO, Any
 
 import structlog
-from eth_account.signers.local import LocalAccount
-from eth_typing import BlockNumber, ChecksumAddress
+from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, Web3RPCError
@@ -24,13 +24,14 @@ from web3.types import BlockIdentifier, TxReceipt
 from offchain import policy
 from offchain.aggregators import Aggregator, ask, compared, improve, requests_for, venues
 from offchain.chain.contracts import address_of, bind
-from offchain.chain.errors import ConfigError, TransactionError
+from offchain.chain.errors import BusyError, ConfigError
 from offchain.chain.pools import PoolSource
-from offchain.chain.sender import Sender, find_receipt, revert_reason
+from offchain.chain.sender import Sender, revert_reason
+from offchain.chain.signer import Signer
 from offchain.chain.vault import Snapshot, latest_block, read_vault
-from offchain.keeper.costs import Entry, entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
-from offchain.keeper.journal import REVERTED, Journal, Run, Status
+from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
+from offchain.keeper.journal import UNSENT, Journal, Run, Status
 from offchain.keeper.market import Sources, need_factories, observe
 from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
@@ -40,8 +41,6 @@ __all__ = ["Keeper", "Outcome", "from_settings", "once", "pause_after"]
 
 FIRST_PAUSE = 60  # seconds after the second revert in a row; twice as long after each further one
 LONGEST_PAUSE = 3_600  # seconds
-REORG_BLOCKS = 64  # a transaction this deep stays where it is
-REORG_RUNS = 8  # mined transactions that are looked at again, at most
 
 log = structlog.get_logger("evenkeel.keeper")
 
@@ -108,12 +107,16 @@ class Keeper:
     quote_seconds: float = 5  # for all quotes together
     quote_margin_bps: int = 2  # by how much of what it exchanges a quote must be better
 
+    @property
+    def dispatch(self) -> Dispatch:
+        """What carries this account's transactions."""
+        return Dispatch(self.web3, self.sender, self.journal)
+
     def once(self) -> Outcome:
         """Look once; act if the rules allow."""
         chain_id = self.web3.eth.chain_id
-        waiting_run = self._settle(chain_id)
-        if waiting_run is not None:
-            return self._still_sent(waiting_run)
+        if still_open := self._settle(chain_id):
+            return self._still_open(*still_open)
         snapshot = read_vault(self.web3, self.vault, latest_block(self.web3))
         decision = self._decide(snapshot)
         if decision.act and (pause := self._pausing(snapshot)):
@@ -211,16 +214,20 @@ class Keeper:
     def _act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         assert decision.plan is not None
         deadline = snapshot.block.time + self.deadline_seconds
-        run = self.journal.plan(
-            snapshot.vault,
-            snapshot.chain_id,
-            snapshot.block.number,
-            decision.session,
-            decision.reason,
-            "0x" + decision.commitment.hex(),
-            decision.record,
-            deadline,
-        )
+        try:
+            run = self.journal.plan(
+                snapshot.vault,
+                snapshot.chain_id,
+                snapshot.block.number,
+                decision.session,
+                decision.reason,
+                "0x" + decision.commitment.hex(),
+                decision.record,
+                deadline,
+            )
+        except BusyError as error:
+            log.info("nothing to do", vault=snapshot.vault, reason=str(error))
+            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
         log.info(
             "planned",
             vault=snapshot.vault,
@@ -238,56 +245,20 @@ class Keeper:
         if refusal:
             return self._failed(run, f"the vault refuses in simulation: {refusal}", snapshot, decision)
         self.journal.simulated(run)
-        if not self.sender.sends:
-            reason = f"dry run, would rebalance: {decision.reason}"
+        if refusal := self.sender.refusal:
+            why = refusal if refusal.startswith("kill_switch") else "dry run"
+            reason = f"{why}, would rebalance: {decision.reason}"
             self.journal.dry(run, reason)
-            log.info("dry run", vault=snapshot.vault, reason=decision.reason)
+            log.info("not sent", vault=snapshot.vault, reason=reason)
             return _outcome(Status.SIMULATED, reason, snapshot, decision)
         return self._submit(run, call, snapshot, decision)
 
     def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
-        try:
-            signed = self.sender.sign(call)
-        except TransactionError as error:
-            return self._failed(run, str(error), snapshot, decision)
-        self.journal.sent(
-            run,
-            tx_hash=signed.tx_hash,
-            nonce=signed.nonce,
-            raw_tx=signed.raw,
-            sender=self._caller() or "",
-        )
-        try:
-            self.sender.send(signed.raw, signed.tx_hash)
-        except TransactionError as error:
-            return self._failed(run, str(error), snapshot, decision, signed.tx_hash)
-        log.info("sent", vault=snapshot.vault, tx_hash=signed.tx_hash, nonce=signed.nonce)
-        receipt = self.sender.wait(signed.tx_hash)
-        if receipt is None:
-            reason = "no receipt yet; the next look settles it"
-            log.warning("not mined yet", vault=snapshot.vault, tx_hash=signed.tx_hash)
-            return _outcome(Status.SENT, reason, snapshot, decision, signed.tx_hash)
-        if receipt["status"] != 1:
-            before = receipt["blockNumber"] - 1
-            reason = f"{REVERTED}: " + (
-                _simulate(call, self._caller() or "", before) or "state moved before it was mined"
-            )
-            return self._failed(run, reason, snapshot, decision, signed.tx_hash, receipt)
-        self.journal.confirmed(run, self._cost(decision.record, receipt))
-        log.info(
-            "confirmed",
-            vault=snapshot.vault,
-            tx_hash=signed.tx_hash,
-            gas_used=receipt["gasUsed"],
-        )
-        return _outcome(
-            Status.CONFIRMED,
-            decision.reason,
-            snapshot,
-            decision,
-            signed.tx_hash,
-            receipt,
-        )
+        fate = self.dispatch.submit(run, call)
+        if fate.status == Status.FAILED:
+            return self._failed(run, fate.reason, snapshot, decision, fate.tx_hash, fate.receipt)
+        reason = fate.reason if fate.status in (Status.SENT, Status.MINED) else decision.reason
+        return _outcome(fate.status, reason, snapshot, decision, fate.tx_hash, fate.receipt)
 
     def _failed(
         self,
@@ -300,7 +271,8 @@ class Keeper:
     ) -> Outcome:
         if reason.endswith("not keeper"):
             reason += f" (account {self._caller()} lacks the keeper role of this vault)"
-        self.journal.failed(run, reason, self._cost(decision.record, receipt))
+        if receipt is None and tx_hash is None:
+            self.journal.failed(run, reason)
         log.error("failed", vault=snapshot.vault, reason=reason, tx_hash=tx_hash)
         return _outcome(Status.FAILED, reason, snapshot, decision, tx_hash, receipt)
 
@@ -322,106 +294,29 @@ class Keeper:
 
     # ------------------------------------------------------------ settle what an earlier run left open
 
-    def _settle(self, chain_id: int) -> Run | None:
-        """Close every unfinished run; the one whose transaction may still be mined, if there is one."""
-        self._reopen_dropped(chain_id)
+    def _settle(self, chain_id: int) -> tuple[Run, Fate] | None:
+        """Close every unfinished run; the one whose transaction is still open, if there is one."""
+        self.dispatch.reopen(self.vault, chain_id)
         for run in self.journal.unfinished(self.vault, chain_id):
-            if run.status != Status.SENT:
-                self.journal.failed(run.id, "interrupted before anything was sent")
-            elif not self._settle_sent(run):
-                return run
+            if run.status in UNSENT:
+                self.journal.failed(run.id, INTERRUPTED)
+                continue
+            fate = self.dispatch.follow(run)
+            if fate.status in (Status.SENT, Status.MINED):
+                return run, fate
+        self.dispatch.tend(chain_id)
         return None
 
-    def _reopen_dropped(self, chain_id: int) -> None:
-        """Runs whose block has been replaced since are settled anew, and their costs with them."""
-        ledger = self.journal.costs(self.vault, chain_id, latest=REORG_RUNS)
-        newest = self.web3.eth.block_number if ledger else 0
-        for run, cost in ledger:
-            if not newest - REORG_BLOCKS < cost.block <= newest:  # above it: the node is behind
-                continue
-            if self.web3.eth.get_block(BlockNumber(cost.block))["hash"].to_0x_hex() != cost.block_hash:
-                self.journal.dropped(run.id)
-                log.warning("its block was replaced", vault=run.vault, tx_hash=run.tx_hash)
-
-    def _settle_sent(self, run: Run) -> bool:
-        """Find out what became of a sent transaction, handing it to the node again while it is still valid."""
-        assert run.tx_hash is not None
-        assert run.raw_tx is not None
-        receipt = find_receipt(self.web3, run.tx_hash)
-        if receipt is None:
-            final = self._cannot_be_mined(run)
-            receipt = find_receipt(self.web3, run.tx_hash)  # it may have been mined between the two questions
-            if receipt is None and final:
-                self.journal.failed(run.id, final)
-                log.warning(
-                    "settled: not mined",
-                    vault=run.vault,
-                    tx_hash=run.tx_hash,
-                    reason=final,
-                )
-                return True
-        if receipt is None and self.sender.sends:
-            receipt = self._send_again(run.raw_tx, run.tx_hash)
-        if receipt is None:
-            return False
-        cost = self._cost(run.record, receipt)
-        if receipt["status"] == 1:
-            self.journal.confirmed(run.id, cost)
-        else:
-            self.journal.failed(run.id, REVERTED, cost)
-        log.info(
-            "settled",
-            vault=run.vault,
-            tx_hash=run.tx_hash,
-            succeeded=receipt["status"] == 1,
-        )
-        return True
-
-    def _cost(self, record: str | None, receipt: TxReceipt | None) -> Entry | None:
-        """The line for the ledger of a mined transaction; bookkeeping that fails never stops the keeper."""
-        if record is None or receipt is None:
-            return None
-        try:
-            return entry(self.web3, record, receipt)
-        except Exception:
-            log.exception("bug: no entry in the cost ledger", vault=self.vault)
-            return None
-
-    def _send_again(self, raw: str, tx_hash: str) -> TxReceipt | None:
-        """The same signed transaction: same nonce and hash, so it cannot happen twice."""
-        log.info("sending again", vault=self.vault, tx_hash=tx_hash)
-        try:
-            self.sender.send(raw, tx_hash)
-        except TransactionError as error:
-            log.warning(
-                "not accepted again",
-                vault=self.vault,
-                tx_hash=tx_hash,
-                reason=str(error),
-            )
-            return None
-        return self.sender.wait(tx_hash)
-
-    def _cannot_be_mined(self, run: Run) -> str:
-        """Why the transaction will never do anything, "" while it still may."""
-        sender = Web3.to_checksum_address(run.sender or "")
-        if self.web3.eth.get_transaction_count(sender, "latest") > (run.nonce or 0):
-            return f"another transaction of {run.sender} used nonce {run.nonce}"
-        if latest_block(self.web3).time > (run.deadline or 0):
-            return "its deadline passed before it was mined"
-        return ""
-
-    def _still_sent(self, run: Run) -> Outcome:
-        reason = "the last transaction is not mined yet; nothing new is started"
-        log.warning("waiting", vault=run.vault, tx_hash=run.tx_hash)
+    def _still_open(self, run: Run, fate: Fate) -> Outcome:
+        log.warning("waiting", vault=run.vault, tx_hash=fate.tx_hash, reason=fate.reason)
         return Outcome(
-            Status.SENT,
-            reason,
+            fate.status,
+            fate.reason,
             run.vault,
             run.chain_id,
             run.block,
             run.session,
-            run.tx_hash,
+            fate.tx_hash,
         )
 
 
@@ -433,7 +328,7 @@ def pause_after(reverts: int) -> int:
 def once(
     web3: Web3,
     vault: str,
-    account: LocalAccount | None,
+    account: Signer | None,
     *,
     executor: str,
     hub: str = "",
@@ -467,27 +362,23 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
     timeout = settings.aggregator_timeout_seconds
     asked = venues(settings.aggregators, settings.aggregator_urls, timeout)
     sender = Sender.from_settings(web3, settings)
-    with _locked(settings):
-        journal = Journal(settings.journal)
-        try:
-            yield Keeper(
-                web3=web3,
-                vault=vault,
-                executor=executor,
-                hub=sources.hub,
-                pools=sources.pools,
-                sender=sender,
-                journal=journal,
-                simulate_as=settings.simulate_as,
-                deadline_seconds=settings.deadline_seconds,
-                native_token=sources.native_token,
-                native_price=sources.native_price,
-                venues=asked,
-                quote_seconds=timeout,
-                quote_margin_bps=settings.aggregator_margin_bps,
-            )
-        finally:
-            journal.close()
+    with _journal(settings, vault) as journal:
+        yield Keeper(
+            web3=web3,
+            vault=vault,
+            executor=executor,
+            hub=sources.hub,
+            pools=sources.pools,
+            sender=sender,
+            journal=journal,
+            simulate_as=settings.simulate_as,
+            deadline_seconds=settings.deadline_seconds,
+            native_token=sources.native_token,
+            native_price=sources.native_price,
+            venues=asked,
+            quote_seconds=timeout,
+            quote_margin_bps=settings.aggregator_margin_bps,
+        )
 
 
 def _required(settings: Settings, names: Sequence[str]) -> list[str]:
@@ -496,6 +387,17 @@ def _required(settings: Settings, names: Sequence[str]) -> list[str]:
         variables = ", ".join(f"EVENKEEL_{name.upper()}" for name in missing)
         raise ConfigError(f"{', '.join(missing)}: not set (in evenkeel.toml, or {variables})")
     return [str(getattr(settings, name)) for name in names]
+
+
+@contextlib.contextmanager
+def _journal(settings: Settings, vault: str) -> Iterator[Journal]:
+    """The journal, and the right to use it: a file's for one process, a database's for one process a vault."""
+    if settings.database is None:
+        with _locked(settings), contextlib.closing(Journal(settings.journal)) as journal:
+            yield journal
+        return
+    with contextlib.closing(Journal(settings.database.get_secret_value())) as journal, journal.hold(vault):
+        yield journal
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ from web3 import Web3
 from offchain import policy
 from offchain.chain.errors import ChainError
 from offchain.chain.events import PoolSwap, pool_swaps
+from offchain.chain.fees import Fees
+from offchain.chain.sender import SignedCall
 from offchain.chain.vault import BlockRef, Snapshot
 from offchain.cli import app
 from offchain.keeper.costs import Entry, entry, read_record
@@ -505,9 +507,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def sent(journal: Journal, chain_id: int = 1, tx_hash: str = "") -> int:
+def sent(journal: Journal, chain_id: int = 1) -> int:
     run = journal.plan(VAULT, chain_id, 7, 3, "threshold", HASH, "{}", 999)
-    journal.sent(run, tx_hash=tx_hash or f"0x{run:064x}", nonce=5, raw_tx="0x02", sender=VAULT)
+    nonce = journal.reserve(run, VAULT, 5, 5)
+    journal.sent(run, SignedCall(f"0x{run:064x}", nonce, "0x02", VAULT, 21_000, Fees(2, 1)), 7, 1_700_000_000)
     return run
 
 
@@ -539,17 +542,11 @@ def test_the_run_and_its_costs_are_written_together_or_not_at_all(journal: Journ
     assert [found.fee for _, found in journal.costs(VAULT)] == [1]
 
 
-def test_a_transaction_that_two_runs_sent_counts_once(journal: Journal) -> None:
-    for chain_id in (1, 1, 10):
-        journal.confirmed(sent(journal, chain_id, HASH), LINE)
-    assert [(run.id, run.chain_id) for run, _ in journal.costs(VAULT)] == [(2, 1), (3, 10)]
-
-
 def test_a_dropped_run_is_to_be_settled_and_has_no_costs(journal: Journal) -> None:
     run = sent(journal)
     journal.failed(run, "reverted on chain", REVERTED)
     assert len(journal.costs(VAULT)) == 1
-    journal.dropped(run)
+    journal.dropped(*journal.attempts(1, VAULT, 5))
     (left,) = journal.unfinished(VAULT, 1)
     assert (left.id, left.reason) == (run, "settled again: its block was replaced")
     assert journal.costs(VAULT) == []
@@ -562,18 +559,6 @@ def test_costs_are_per_vault_and_chain_and_the_latest_are_last(journal: Journal)
     assert [found.block for _, found in journal.costs(VAULT, 1)] == [0, 1, 3]
     assert [found.block for _, found in journal.costs(VAULT, 1, latest=2)] == [1, 3]
     assert journal.costs(HASH) == []
-
-
-def test_an_old_journal_gets_the_table_and_keeps_its_runs(journal: Journal) -> None:
-    run = sent(journal)
-    journal.close()
-    with closing(sqlite3.connect(journal.path)) as file:
-        file.execute("drop table costs")
-    opened = Journal(journal.path)
-    assert [one.id for one in opened.unfinished(VAULT, 1)] == [run]
-    opened.confirmed(run, LINE)
-    assert [found for _, found in opened.costs(VAULT)] == [LINE]
-    opened.close()
 
 
 # ---------------------------------------------------------------- the command

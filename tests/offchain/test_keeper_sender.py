@@ -1,6 +1,5 @@
-"""The sender against a node that is a Python function: fees, margins, dry run, revert strings, keystore."""
+"""The sender against a node that is a Python function: fees, margins, dry run, kill switch, relay, revert strings."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from offchain.chain.contracts import ERC20, bind_abi
-from offchain.chain.errors import ConfigError, DryRunError, TransactionError
-from offchain.chain.sender import Sender, load_account, revert_reason
+from offchain.chain.errors import ChainError, DryRunError, HaltedError, TransactionError
+from offchain.chain.fees import FeeLimits, Fees, fees_now, raised
+from offchain.chain.sender import Relay, Sender, is_underpriced, revert_reason
+from offchain.chain.signer import decoded
 
 ACCOUNT = Account.from_key("0x" + "11" * 32)
 HASH = "0x" + "01" * 32
@@ -37,7 +38,9 @@ class Node(BaseProvider):
         if isinstance(answer, Callable):  # type: ignore[arg-type]
             answer = answer(params)
         if isinstance(answer, Exception):
-            error = {"code": -32000, "message": str(answer), "data": getattr(answer, "data", None)}
+            error: dict[str, Any] = {"code": -32000, "message": str(answer)}
+            if (data := getattr(answer, "data", None)) is not None:
+                error |= {"message": answer.message, "data": data}  # type: ignore[attr-defined]
             return {"jsonrpc": "2.0", "id": 1, "error": error}  # type: ignore[typeddict-item]
         return {"jsonrpc": "2.0", "id": 1, "result": answer}
 
@@ -47,17 +50,27 @@ def block(base_fee: int | None) -> dict[str, Any]:
     return found if base_fee is None else found | {"baseFeePerGas": hex(base_fee)}
 
 
-def node(base_fee: int | None = 10 * GWEI, **answers: Any) -> Node:
+def history(rewards: list[int], used: list[float] | None = None, base: int = 10 * GWEI) -> dict[str, Any]:
+    return {
+        "oldestBlock": "0x1",
+        "baseFeePerGas": [hex(9 * GWEI)] * len(rewards) + [hex(base)],
+        "gasUsedRatio": used or [0.5] * len(rewards),
+        "reward": [[hex(reward)] for reward in rewards],
+    }
+
+
+def node(base_fee: int | None = 9 * GWEI, **answers: Any) -> Node:
     return Node(
         {
             "eth_getBlockByNumber": block(base_fee),
             "eth_estimateGas": hex(100_000),
             "eth_getTransactionCount": "0x7",
             "eth_chainId": "0x1",
-            "eth_maxPriorityFeePerGas": hex(GWEI),
+            "eth_feeHistory": history([3 * GWEI, GWEI, 2 * GWEI]),
+            "eth_maxPriorityFeePerGas": hex(5 * GWEI),
             "eth_gasPrice": hex(12 * GWEI),
             "eth_sendRawTransaction": HASH,
-            "eth_getTransactionReceipt": None,
+            "eth_call": "0x",
         }
         | answers
     )
@@ -67,48 +80,88 @@ def call(web3: Web3) -> Any:
     return bind_abi(web3, ERC20, "0x" + "22" * 20).functions.totalSupply()
 
 
-def signed_fields(backend: Node, **settings: Any) -> dict[str, Any]:
-    """What the transaction that `sign` makes says."""
-    web3 = Web3(backend)
-    seen: dict[str, Any] = {}
-
-    class Spy:
-        address = ACCOUNT.address
-
-        def sign_transaction(self, tx: dict[str, Any]) -> Any:
-            seen.update(tx)
-            return ACCOUNT.sign_transaction(tx)
-
-    Sender(web3, Spy(), **settings).sign(call(web3))  # type: ignore[arg-type]
-    return seen
+def fees(backend: Node, most: int | None = None, tip: int | None = None) -> Fees:
+    return fees_now(Web3(backend), FeeLimits(most, tip), 50)
 
 
-def test_eip_1559_where_the_chain_has_a_base_fee() -> None:
-    tx = signed_fields(node())
-    assert (tx["maxFeePerGas"], tx["maxPriorityFeePerGas"]) == (21 * GWEI, GWEI)
-    assert "gasPrice" not in tx
-    assert tx["nonce"] == 7
+# ---------------------------------------------------------------- fees
 
 
-def test_legacy_where_it_has_none() -> None:
-    tx = signed_fields(node(base_fee=None))
-    assert tx["gasPrice"] == 12 * GWEI
-    assert "maxFeePerGas" not in tx
+def test_the_tip_is_what_blocks_paid_and_the_base_fee_may_double() -> None:
+    assert fees(node()) == Fees(22 * GWEI, 2 * GWEI)  # the next block's base fee, not the last one's
 
 
-def test_gas_limit_has_a_margin_within_the_block() -> None:
-    assert signed_fields(node(), gas_margin_percent=50)["gas"] == 150_000
-    assert signed_fields(node(eth_estimateGas=hex(29_000_000)), gas_margin_percent=50)["gas"] == 30_000_000
+def test_empty_blocks_say_nothing_about_the_tip() -> None:
+    some = history([3 * GWEI, 0, 0], used=[0.5, 0.0, 0.0])
+    assert fees(node(eth_feeHistory=some)).tip == 3 * GWEI
+    assert fees(node(eth_feeHistory=history([0, 0], used=[0.0, 0.0]))).tip == 5 * GWEI
 
 
-def test_fee_limit_caps_what_is_offered() -> None:
-    assert signed_fields(node(), max_fee_wei=15 * GWEI)["maxFeePerGas"] == 15 * GWEI
+def test_a_node_without_a_history_says_a_tip_itself() -> None:
+    old = node(eth_feeHistory=ValueError("the method eth_feeHistory does not exist"))
+    assert fees(old) == Fees(23 * GWEI, 5 * GWEI)
+
+
+def test_the_percentile_is_asked_for() -> None:
+    asked: list[Any] = []
+    backend = node(eth_feeHistory=lambda params: asked.append(params) or history([GWEI]))
+    fees_now(Web3(backend), FeeLimits(), 73)
+    assert asked == [("0x14", "latest", [73])]
+
+
+def test_legacy_where_there_is_no_base_fee() -> None:
+    assert fees(node(base_fee=None)) == Fees(12 * GWEI, None)
+    assert Fees(12, None).fields() == {"gasPrice": 12}
+    assert Fees(12, 1).fields() == {"maxFeePerGas": 12, "maxPriorityFeePerGas": 1}
+
+
+def test_limits_cap_what_is_offered() -> None:
+    assert fees(node(), most=15 * GWEI) == Fees(15 * GWEI, 2 * GWEI)
+    assert fees(node(), tip=GWEI) == Fees(21 * GWEI, GWEI)
 
 
 @pytest.mark.parametrize("base_fee", [10 * GWEI, None])
-def test_fee_limit_below_the_price_is_an_error(base_fee: int | None) -> None:
-    with pytest.raises(TransactionError, match="max_fee_gwei"):
-        signed_fields(node(base_fee), max_fee_wei=5 * GWEI)
+def test_a_limit_below_the_price_is_an_error(base_fee: int | None) -> None:
+    with pytest.raises(
+        TransactionError, match=r"max_fee_gwei: gas costs 12\.000 gwei now, above the limit 11\.999"
+    ):
+        fees(node(base_fee), most=12 * GWEI - 10**6)
+    fees(node(base_fee), most=12 * GWEI)
+
+
+@pytest.mark.parametrize(
+    ("old", "now", "expected"),
+    [
+        (Fees(800, 80), Fees(100, 10), Fees(900, 90)),  # an eighth more on both
+        (Fees(801, 81), Fees(100, 10), Fees(902, 92)),  # rounded up
+        (Fees(800, 80), Fees(2_000, 10), Fees(2_000, 90)),  # or today's
+        (Fees(800, 80), Fees(100, 200), Fees(900, 200)),
+        (Fees(4, 0), Fees(4, 0), Fees(5, 1)),  # always more
+        (Fees(800, None), Fees(100, None), Fees(900, None)),
+    ],
+)
+def test_a_replacement_offers_more(old: Fees, now: Fees, expected: Fees) -> None:
+    assert raised(old, now, FeeLimits()) == expected
+
+
+def test_a_replacement_stays_within_the_limits() -> None:
+    old, now = Fees(800, 80), Fees(2_000, 200)
+    assert raised(old, now, FeeLimits(900, 90)) == Fees(900, 90)
+    assert raised(old, now, FeeLimits(899, None)) is None
+    assert raised(old, now, FeeLimits(None, 89)) is None
+
+
+# ---------------------------------------------------------------- sign
+
+
+def prepared(backend: Node, **settings: Any) -> Any:
+    sender = Sender(Web3(backend), ACCOUNT, **settings)
+    return sender.prepare(call(sender.web3))
+
+
+def test_gas_limit_has_a_margin_within_the_block() -> None:
+    assert prepared(node(), gas_margin_percent=50)["gas"] == 150_000
+    assert prepared(node(eth_estimateGas=hex(29_000_000)), gas_margin_percent=50)["gas"] == 30_000_000
 
 
 def test_a_refused_estimate_is_an_error_with_the_reason() -> None:
@@ -116,39 +169,168 @@ def test_a_refused_estimate_is_an_error_with_the_reason() -> None:
         "execution reverted", data="0x08c379a0" + encode(["string"], ["no trigger"]).hex()
     )
     with pytest.raises(TransactionError, match="refuses the transaction: no trigger"):
-        signed_fields(node(eth_estimateGas=refusal))
+        prepared(node(eth_estimateGas=refusal))
+
+
+def test_signs_what_was_prepared() -> None:
+    sender = Sender(Web3(node()), ACCOUNT)
+    signed = sender.sign(sender.prepare(call(sender.web3)), 7, Fees(22, 2))
+    assert (signed.nonce, signed.sender, signed.gas, signed.fees) == (
+        7,
+        ACCOUNT.address,
+        160_000,
+        Fees(22, 2),
+    )
+    assert decoded(signed.raw) == {
+        "chainId": 1,
+        "nonce": 7,
+        "gas": 160_000,
+        "maxFeePerGas": 22,
+        "maxPriorityFeePerGas": 2,
+        "to": "0x" + "22" * 20,
+        "value": 0,
+        "data": bytes.fromhex("18160ddd"),
+    }
+    assert Account.recover_transaction(signed.raw) == ACCOUNT.address
+
+
+def test_signs_for_chains_without_a_base_fee() -> None:
+    sender = Sender(Web3(node()), ACCOUNT)
+    signed = sender.sign(sender.prepare(call(sender.web3)), 7, Fees(22, None))
+    said = decoded(signed.raw)
+    assert (said["gasPrice"], said["chainId"], said["nonce"]) == (22, 1, 7)
+
+
+def test_counts_are_the_chain_s_and_the_pool_s() -> None:
+    backend = node(eth_getTransactionCount=lambda params: {"latest": "0x7", "pending": "0x9"}[params[1]])
+    assert Sender(Web3(backend), ACCOUNT).counts() == (7, 9)
+
+
+def test_a_pool_behind_the_chain_is_no_pool() -> None:
+    backend = node(eth_getTransactionCount=lambda params: {"latest": "0x7", "pending": "0x3"}[params[1]])
+    assert Sender(Web3(backend), ACCOUNT).counts() == (7, 7)
+
+
+def test_a_count_that_cannot_be_is_not_believed() -> None:
+    backend = node(eth_getTransactionCount=lambda params: {"latest": "0x7", "pending": "0xfffff"}[params[1]])
+    with pytest.raises(ChainError, match="not believed"):
+        Sender(Web3(backend), ACCOUNT).counts()
+
+
+def test_a_simulation_on_the_pending_block() -> None:
+    asked: list[Any] = []
+    sender = Sender(Web3(node(eth_call=lambda params: asked.append(params[1]) or "0x")), ACCOUNT)
+    tx = sender.prepare(call(sender.web3))
+    assert sender.refused(tx, "pending") == ""
+    assert asked == ["pending"]
+    data = "0x08c379a0" + encode(["string"], ["no trigger"]).hex()
+    refusing = node(eth_call=ContractLogicError("execution reverted", data=data))
+    assert Sender(Web3(refusing), ACCOUNT).refused(tx, "pending") == "no trigger"
+
+
+def test_a_node_without_a_pending_block_is_asked_for_the_newest() -> None:
+    def answer(params: Any) -> Any:
+        return ValueError("pending block is not available") if params[1] == "pending" else "0x"
+
+    sender = Sender(Web3(node(eth_call=answer)), ACCOUNT)
+    assert sender.refused(sender.prepare(call(sender.web3)), "pending") == ""
+
+
+@pytest.mark.parametrize(
+    ("chain", "asked", "blocks"), [(1, None, 12), (31337, None, 1), (5, None, 12), (1, 3, 3)]
+)
+def test_confirmations_are_the_chain_s_unless_set(chain: int, asked: int | None, blocks: int) -> None:
+    assert Sender(Web3(node()), confirmations=asked).depth(chain) == blocks
+
+
+# ---------------------------------------------------------------- send
 
 
 def test_sends_what_was_signed() -> None:
     backend = node()
-    sender = Sender(Web3(backend), ACCOUNT)
-    signed = sender.sign(call(sender.web3))
-    sender.send(signed.raw, signed.tx_hash)
-    assert backend.sent == [signed.raw]
-    assert signed.nonce == 7
+    Sender(Web3(backend), ACCOUNT).send("0x02", HASH)
+    assert backend.sent == ["0x02"]
 
 
 @pytest.mark.parametrize(("account", "dry_run"), [(None, False), (ACCOUNT, True), (None, True)])
-def test_a_dry_run_sends_nothing(account: Any, dry_run: bool) -> None:
+def test_a_dry_run_signs_and_sends_nothing(account: Any, dry_run: bool) -> None:
     backend = node()
     sender = Sender(Web3(backend), account, dry_run=dry_run)
     assert not sender.sends
     with pytest.raises(DryRunError):
         sender.send("0x02", HASH)
+    with pytest.raises(DryRunError):
+        sender.sign({"to": "0x" + "22" * 20, "data": b"", "value": 0, "gas": 1}, 7, Fees(2, 1))  # type: ignore[typeddict-item]
     assert backend.sent == []
 
 
 def test_without_an_account_nothing_is_signed() -> None:
     sender = Sender(Web3(node()))
     with pytest.raises(DryRunError, match="keystore"):
-        sender.sign(call(sender.web3))
+        sender.prepare(call(sender.web3))
 
 
-@pytest.mark.parametrize("message", ["already known", "nonce too low"])
-def test_a_transaction_that_the_node_has_is_no_error(message: str) -> None:
+def test_while_the_kill_switch_exists_nothing_is_signed_or_sent(tmp_path: Path) -> None:
+    backend, switch = node(), tmp_path / "stop"
+    sender = Sender(Web3(backend), ACCOUNT, kill_switch=switch)
+    tx = sender.prepare(call(sender.web3))
+    switch.touch()
+    assert not sender.sends
+    with pytest.raises(HaltedError, match=f"kill_switch: {switch} exists"):
+        sender.sign(tx, 7, Fees(2, 1))
+    with pytest.raises(HaltedError):
+        sender.send("0x02", HASH)
+    assert backend.sent == []
+    switch.unlink()
+    sender.send("0x02", HASH)
+    assert backend.sent == ["0x02"]
+
+
+def test_a_kill_switch_that_is_a_broken_link_or_out_of_reach_is_on(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert not Sender(Web3(node()), ACCOUNT, kill_switch=tmp_path / "link").sends
+    (tmp_path / "file").write_text("")
+    assert not Sender(Web3(node()), ACCOUNT, kill_switch=tmp_path / "file" / "stop").sends
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "already known",  # geth, Erigon
+        "nonce too low: next nonce 8, tx nonce 7",
+        "transaction already imported",  # anvil
+        "nonce too low",
+        "the tx doesn't have the correct nonce. account has nonce of: 8 tx has nonce of: 7",  # Ganache
+        "AlreadyKnown",  # Nethermind
+        "OldNonce, Current nonce: 8, nonce of rejected tx: 7",
+        "INTERNAL_ERROR: existing tx with same hash",  # Erigon
+        "Known transaction",  # Besu
+        "Nonce too low",
+    ],
+)
+def test_a_transaction_that_the_node_has_or_had_is_no_error(message: str) -> None:
     backend = node(eth_sendRawTransaction=ValueError(message))
     Sender(Web3(backend), ACCOUNT).send("0x02", HASH)
     assert backend.sent == ["0x02"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "replacement transaction underpriced",  # geth, anvil
+        "transaction underpriced: gas tip cap 0, minimum needed 1",
+        "FeeTooLow, EffectivePriorityFeePerGas too low",  # Nethermind
+        "ReplacementNotAllowed",
+        "could not replace existing tx",  # Erigon
+        "Gas price too low",  # Besu
+    ],
+)
+def test_an_offer_that_is_too_low_is_recognised(message: str) -> None:
+    backend = node(eth_sendRawTransaction=ValueError(message))
+    with pytest.raises(TransactionError) as caught:
+        Sender(Web3(backend), ACCOUNT).send("0x02", HASH)
+    assert is_underpriced(str(caught.value))
+    assert not is_underpriced("insufficient funds for gas * price + value")
 
 
 def test_a_refused_transaction_names_its_hash() -> None:
@@ -158,51 +340,21 @@ def test_a_refused_transaction_names_its_hash() -> None:
     assert caught.value.tx_hash == HASH
 
 
-def test_waiting_ends_without_a_receipt() -> None:
-    assert Sender(Web3(node()), ACCOUNT, receipt_timeout_seconds=0.01, poll_seconds=0.001).wait(HASH) is None
-
-
-def test_waiting_ends_on_stop() -> None:
-    sender = Sender(Web3(node()), ACCOUNT, receipt_timeout_seconds=600)
-    sender.stop.set()
-    assert sender.wait(HASH) is None
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("eth_sendRawTransaction", ["0x02"]), ("eth_sendPrivateTransaction", [{"tx": "0x02"}])],
+)
+def test_a_private_relay_gets_it_instead_of_the_public_node(method: str, params: list[Any]) -> None:
+    seen: list[Any] = []
+    public, private = node(), node(**{method: lambda given: seen.append(given) or HASH})
+    sender = Sender(Web3(public), ACCOUNT, relay=Relay(Web3(private), method))
+    sender.send("0x02", HASH)
+    assert (public.sent, seen) == ([], [params])
+    sender.send("0x02", HASH, public=True)
+    assert (public.sent, seen) == (["0x02"], [params])
 
 
 def test_revert_string_is_decoded_from_the_data() -> None:
     data = "0x08c379a0" + encode(["string"], ["bought past target"]).hex()
     assert revert_reason(ContractLogicError("execution reverted", data=data)) == "bought past target"
     assert revert_reason(ContractLogicError("execution reverted: paused")) == "paused"
-
-
-def write_keystore(folder: Path, password: str = "correct") -> tuple[Path, Path]:
-    keystore, password_file = folder / "key.json", folder / "password"
-    keystore.write_text(json.dumps(Account.encrypt(ACCOUNT.key, "correct", kdf="pbkdf2", iterations=10)))
-    password_file.write_text(password + "\n")
-    return keystore, password_file
-
-
-def test_keystore_opens_with_its_password(tmp_path: Path) -> None:
-    assert load_account(*write_keystore(tmp_path)).address == ACCOUNT.address
-
-
-def test_keystore_does_not_open_with_another(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"keystore: .* does not open with that password"):
-        load_account(*write_keystore(tmp_path, "wrong"))
-
-
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    keystore, password_file = write_keystore(tmp_path)
-    with pytest.raises(ConfigError, match="keystore: cannot read"):
-        load_account(tmp_path / "none", password_file)
-    with pytest.raises(ConfigError, match="password_file: cannot read"):
-        load_account(keystore, tmp_path / "none")
-    with pytest.raises(ConfigError, match="password_file: needed"):
-        load_account(keystore, None)
-
-
-def test_a_keystore_that_is_json_but_no_keystore(tmp_path: Path) -> None:
-    _, password_file = write_keystore(tmp_path)
-    other = tmp_path / "other.json"
-    other.write_text("[1]")
-    with pytest.raises(ConfigError, match="keystore"):
-        load_account(other, password_file)

@@ -1,0 +1,179 @@
+"""The journal's database: SQLite in a file by default, PostgreSQL for fleets. At start the schema is made current.
+
+An address with a password is kept in SQLAlchemy's URL, which hides it; no message here repeats the address as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from offchain.chain.errors import ConfigError, JournalError
+
+__all__ = ["SCHEMA", "holding", "lock", "open_database", "reading", "where", "writing"]
+
+SCHEMA = "0002"  # the newest step in migrations/versions
+LOCK_SECONDS = 30  # how long a writer waits for another one
+CONNECT_SECONDS = 10
+UPGRADE_LOCK = 0x6576656E_6B65656C  # "evenkeel": PostgreSQL's advisory lock while the schema changes
+
+
+def open_database(target: Path | str) -> Engine:
+    """The database at `target`, a file or an SQLAlchemy address, with today's schema.
+
+    ConfigError where it is no journal, is newer than this program, or cannot be reached.
+    """
+    url = _url(target)
+    engine = _engine(url)
+    try:
+        with engine.connect() as db:
+            version = _version(db)
+        if version != SCHEMA:
+            _upgrade(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        raise ConfigError(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}") from None
+    except ConfigError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def where(url: URL) -> str:
+    """The database in a message: the file, or the address without its password."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only reads. JournalError when the database does not answer."""
+    try:
+        with Session(engine, expire_on_commit=False) as db:
+            yield db
+    except OperationalError as error:
+        raise JournalError(f"journal: cannot read {where(engine.url)}: {_cause(error)}") from None
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A session in one transaction, written when the block ends: all of it or nothing.
+
+    JournalError when it was not written, or, with a connection that broke at the very end, may not have been.
+    """
+    try:
+        with (
+            Session(engine.execution_options(evenkeel_writes=True), expire_on_commit=False) as db,
+            db.begin(),
+        ):
+            yield db
+    except OperationalError as error:
+        raise JournalError(f"journal: cannot write {where(engine.url)}: {_cause(error)}") from None
+
+
+def lock(db: Session, *key: object) -> None:
+    """Wait until no other transaction holds `key`, and hold it to this one's end. SQLite has one writer anyway."""
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": repr(key)})
+
+
+@contextmanager
+def holding(engine: Engine, key: str) -> Iterator[bool]:
+    """Hold `key` as long as the block runs; False where another process holds it. PostgreSQL only: SQLite is True."""
+    if engine.dialect.name != "postgresql":
+        yield True
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        taken = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
+        yield bool(db.execute(taken, {"key": key}).scalar())
+        db.invalidate()  # the server lets the lock go with the connection
+
+
+def _url(target: Path | str) -> URL:
+    if not isinstance(target, str) or "://" not in target:
+        return URL.create("sqlite", database=str(target))
+    try:
+        url = make_url(target)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise ConfigError("database: not an address such as postgresql+psycopg://user@host/name") from None
+    if backend == "postgresql" and url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise ConfigError(f"database: {url.drivername}: only sqlite and postgresql+psycopg are supported")
+    return url
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS})
+        except ModuleNotFoundError:
+            raise ConfigError("database: PostgreSQL needs psycopg: pip install 'evenkeel[fleet]'") from None
+    options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}}
+    if url.database in (None, "", ":memory:"):  # one connection, else each thread has a journal of its own
+        options = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", _durable)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _durable(connection: Any, _record: object) -> None:
+    """What is written survives a power cut. Transactions are begun here (`_begin`), not when the driver likes."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes the file's one lock at once: one that takes it later may find that it is too late."""
+    writes = connection.get_execution_options().get("evenkeel_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _version(db: Connection) -> str | None:
+    """The schema's version, None before it had one."""
+    if not inspect(db).has_table("alembic_version"):
+        return None
+    found = db.execute(text("select version_num from alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _upgrade(engine: Engine) -> None:
+    """Run the missing steps in one transaction; of several processes one does it and the others wait."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "offchain.keeper:migrations")
+    known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+    with engine.execution_options(evenkeel_writes=True).begin() as db:
+        if engine.dialect.name == "postgresql":
+            db.execute(text("select pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        version = _version(db)
+        if version is not None and version not in known:
+            raise ConfigError(
+                f"{_setting(engine.url)}: {where(engine.url)} was written by a newer evenkeel (schema {version}, "
+                f"this one knows {SCHEMA}): upgrade the program"
+            )
+        config.attributes["connection"] = db
+        command.upgrade(config, "head")
+
+
+def _setting(url: URL) -> str:
+    """The setting that names this database."""
+    return "journal" if url.get_backend_name() == "sqlite" else "database"
+
+
+def _cause(error: DBAPIError) -> str:
+    """The driver's own words, on one line."""
+    return " ".join(str(error.orig).split())

@@ -1,0 +1,1 @@
+"""The journal's schema, step by step (alembic). `offchain.keeper.database` runs what is missing at start."""
