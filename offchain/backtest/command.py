@@ -93,6 +93,7 @@ def backtest(
         raise ConfigError(f"--engine: {engine!r} is none of {', '.join(ENGINES)}")
     if out is None and config.report.out is not None:
         out = path.parent / config.report.out
+    config = config if config.name else config.model_copy(update={"name": path.stem})
     target = Path("reports") / f"{path.stem}.html" if out is None else out
     if target.is_dir():
         target = target / f"{path.stem}.html"
@@ -127,18 +128,21 @@ def study(
     benchmark = work.benchmark(results)
     swept, policies, table = work.sweep(main, cluster)
     track = Track.of(result)
+    if work.engine == "fast" and not result.trade_costs.any():
+        work.notes.append("Trading was free: [costs] is not set, so every policy looks better than it is.")
     per_year = config.report.rows_per_year or track.rows_per_year
     terms: dict[str, Any] = {"rows_per_year": per_year, "risk_free": config.report.risk_free}
     if work.engine != "fast":
         work.notes.append(
-            "The vault's engine played the backtest and the compared policies; buy and hold pays nothing. The sweep "
-            "and its trials were played by the fast engine with [costs]."
+            f"The {work.engine} engine played the backtest, the integer engine, which is equal to it, the compared "
+            "policies. Buy and hold pays nothing. Stress and other settings are the fast engine's, with [costs]."
         )
     return Study(
         title=config.name or "Backtest",
         engine=work.engine,
         market=loaded.market,
         costs=work.costs,
+        pools=work.pools,
         cash=config.cash,
         played=[
             Played(name, words, found, measures(found, benchmark=results[benchmark][2], **terms))
@@ -227,6 +231,20 @@ class Work:
         limits = ", with constraints" if self.config.constraints else ""
         return f"Targets: {strategy.get('name', 'equal')}{f' ({more})' if more else ''}{limits}."
 
+    @property
+    def pools(self) -> Any:
+        """Of the vault's engines; None with the fast one."""
+        if self.engine == "fast":
+            return None
+        from offchain.backtest.chain.scenario import PoolSettings
+
+        return PoolSettings(**self._by_asset("pools", self.config.pools))
+
+    def _by_asset(self, table: str, settings: Any) -> dict[str, Any]:
+        return {
+            key: _of_assets(f"{table}.{key}", value, self.market) for key, value in settings.given().items()
+        }
+
     def play(self, policy: Policy, name: str, engine: str) -> Any:
         """One policy's result."""
         cash = self.config.cash
@@ -234,21 +252,12 @@ class Work:
             with self.say.stage(name):
                 return run(self.market, policy, self.costs, cash=cash)
         from offchain.backtest.chain.replay import replay
-        from offchain.backtest.chain.scenario import PoolSettings, VaultSettings
+        from offchain.backtest.chain.scenario import VaultSettings
 
-        pools, vault = (
-            {key: _of_assets(f"{table}.{key}", value, self.market) for key, value in settings.given().items()}
-            for table, settings in (("pools", self.config.pools), ("vault", self.config.vault))
-        )
+        vault = VaultSettings(**self._by_asset("vault", self.config.vault))
         with self.say.stage(f"{name} ({engine})", len(self.market.times)) as done:
             return replay(
-                self.market,
-                policy,
-                engine=engine,
-                cash=cash,
-                pools=PoolSettings(**pools),
-                vault=VaultSettings(**vault),
-                progress=done,
+                self.market, policy, engine=engine, cash=cash, pools=self.pools, vault=vault, progress=done
             )
 
     def hold(self, targets: Floats, name: str = HOLD, words: str = "The backtest's first targets.") -> Any:

@@ -11,19 +11,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offchain.backtest.report.names import isolated, plain
 from offchain.backtest.report.tables import Table, axis_value, by_date, by_year, cost_table, per_asset
 
 __all__ = ["charts", "shown"]
 
 Chart = dict[str, Any]
+LOG_RATIO = 4  # of the highest to the lowest value: from there on a logarithmic scale says more
+LEAST_BARS = 6  # that a chart has room for
+TICK_LENGTH = 14  # characters of a name under a bar
 COLOURS = ("#2c7fd1", "#d9730d", "#8f63d2", "#17936a", "#c8446a", "#8a7a1f", "#4c8c9c", "#7d7d7d")
-CAUSE_COLOURS = {"proportional": "#2c7fd1", "fixed": "#d9730d", "impact": "#8f63d2", "pool": "#17936a"}
-CAUSE_NAMES = {"proportional": "in proportion", "fixed": "fixed", "impact": "market impact", "pool": "pools"}
 
 
 def shown(text: str) -> str:
     """Text as plotly shows it: entities instead of tags, isolated from the direction of what is around it."""
-    return f"\u2068{html.escape(text)}\u2069"
+    return isolated(html.escape(text, quote=False))
 
 
 def charts(found: Mapping[str, Any]) -> dict[str, Chart]:
@@ -68,24 +70,27 @@ def _growth(found: Mapping[str, Any]) -> Chart:
         )
         for i, line in reversed(list(enumerate(lines)))  # the backtest itself is drawn last, above the others
     ]
+    ticks = _log_ticks(lines)
     ends = ", ".join(f"{line['name']} {line['index'][-1]:,.2f}" for line in lines)
     return _chart(
         f"Growth of 1 from {found['setting']['first']} to {found['setting']['last']}; at the end: {ends}.",
         traces,
         by_year(found),
         {
-            "yaxis": {"title": {"text": "growth of 1"}, "type": "log", **_log_ticks(lines)},
+            "yaxis": {"title": {"text": "growth of 1"}, **ticks},
             "legend": {"traceorder": "reversed"},
             "xaxis": _span(found["growth"]["dates"]),
         },
-        log=True,
+        log="checked" if ticks else "unchecked",
         tall=True,
     )
 
 
 def _log_ticks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """1, 2, 5, 10 … as far as the lines go; 1, 10, 100 … where that would be many."""
+    """1, 2, 5, 10 … as far as the lines go; 1, 10, 100 … where that would be many. Nothing where they go nowhere."""
     values = [x for line in lines for x in line["index"] if x is not None and x > 0]
+    if max(values) < LOG_RATIO * min(values):
+        return {}
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     steps = (1, 2, 5) if high - low <= 4 else (1,)
     at = [step * 10.0**power for power in range(low, high + 1) for step in steps]
@@ -171,30 +176,36 @@ def _turnover(found: Mapping[str, Any]) -> Chart:
         [
             _bars(
                 "turnover",
-                [row["year"] for row in years],
+                [str(row["year"]) for row in years],
                 [row["turnover_percent"] for row in years],
                 COLOURS[0],
                 hovertemplate="%{y:.1f} %",
             )
         ],
         cost_table(found),
-        {"yaxis": {"title": {"text": "bought and sold, %"}}, "xaxis": {"type": "linear", "tickformat": "d"}},
+        {"yaxis": {"title": {"text": "bought and sold, %"}}, "xaxis": _year_axis(years)},
     )
 
 
-def _cost(found: Mapping[str, Any]) -> Chart:
+def _year_axis(years: Sequence[Any]) -> dict[str, Any]:
+    return {"type": "category", "range": [-0.6, max(len(years), LEAST_BARS) - 0.4], "tickangle": 0}
+
+
+def _cost(found: Mapping[str, Any]) -> Chart | None:
     years = found["years"]
     traces = [
         _bars(
-            CAUSE_NAMES[cause],
-            [row["year"] for row in years],
+            cause,
+            [str(row["year"]) for row in years],
             [row["cost_bps"][cause] for row in years],
-            colour,
+            COLOURS[i],
             hovertemplate="%{y:.3~g} bps",
         )
-        for cause, colour in CAUSE_COLOURS.items()
+        for i, cause in enumerate(years[0]["cost_bps"])
         if any(row["cost_bps"][cause] for row in years)
     ]
+    if not traces:
+        return None
     return _chart(
         "Cost of trading by year and cause, in basis points of the value.",
         traces,
@@ -203,7 +214,7 @@ def _cost(found: Mapping[str, Any]) -> Chart:
             "barmode": "stack",
             "showlegend": True,
             "yaxis": {"title": {"text": "cost, bps of the value"}},
-            "xaxis": {"type": "linear", "tickformat": "d"},
+            "xaxis": _year_axis(years),
         },
     )
 
@@ -222,13 +233,19 @@ def _risk(found: Mapping[str, Any]) -> Chart:
     assets = found["risk"]["assets"]
     at = list(range(len(assets)))
     names = [shown(asset["name"]) for asset in assets]
+    ticks = [shown(plain(asset["name"], TICK_LENGTH)) for asset in assets]
     return _chart(
         "Each asset's mean weight and mean part of the portfolio's variance, %.",
         [
             _bars(
-                "weight", at, [a["weight_percent"] for a in assets], COLOURS[7], hovertemplate="%{y:.2f} %"
-            ),
-            _bars("risk", at, [a["risk_percent"] for a in assets], COLOURS[0], hovertemplate="%{y:.2f} %"),
+                kind,
+                at,
+                [asset[f"{kind}_percent"] for asset in assets],
+                colour,
+                customdata=names,
+                hovertemplate="%{customdata}: %{y:.2f} %",
+            )
+            for kind, colour in (("weight", COLOURS[7]), ("risk", COLOURS[0]))
         ],
         Table(
             ("asset", "weight, %", "risk, %"),
@@ -237,7 +254,7 @@ def _risk(found: Mapping[str, Any]) -> Chart:
         {
             "barmode": "group",
             "showlegend": True,
-            "xaxis": {"tickvals": at, "ticktext": names, "type": "linear", "tickangle": -45},
+            "xaxis": {"tickvals": at, "ticktext": ticks, "type": "linear", "tickangle": -45},
             "yaxis": {"title": {"text": "%"}},
         },
     )

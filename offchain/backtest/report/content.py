@@ -7,7 +7,6 @@ are worked out from all rows. Numbers that do not exist are None.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,16 +15,22 @@ from numpy.typing import NDArray
 
 from offchain import __version__
 from offchain.backtest.measures import risk_contributions, rolling_correlations, yearly_returns
-from offchain.backtest.model import CAUSES, Floats, Ints, Kind
+from offchain.backtest.model import Floats, Ints, Kind
+from offchain.backtest.report.names import plain
 from offchain.backtest.report.study import Study, Swept
-from offchain.backtest.report.words import costs_in_words, method_in_words, policy_in_words
+from offchain.backtest.report.words import (
+    cause_names,
+    costs_in_words,
+    method_in_words,
+    policy_in_words,
+    pools_in_words,
+)
 
-__all__ = ["content", "plain"]
+__all__ = ["content"]
 
 CHART_ROWS = 1_200  # evenly spaced; see the module's docstring for those that are added
 TRADE_ROWS = 800  # of the added ones, at most
 CHART_ASSETS = 30  # with a weight chart of their own
-NAME_LENGTH = 60  # characters
 RISK_POINTS = 250  # in time, of risk contributions and correlations
 KINDS = ("", "calendar", "band", "calendar and band", "first purchase")  # by `Kind`
 
@@ -52,13 +57,6 @@ def content(study: Study) -> dict[str, Any]:
         "notes": [plain(note, 1_000) for note in study.notes],
         "settings": _json(study.settings),
     }
-
-
-def plain(text: Any, length: int = NAME_LENGTH) -> str:
-    """Text of a user's in one line: without control characters and without what turns the direction of reading."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " if c.isspace() else "" for c in str(text))
-    kept = " ".join(kept.split())
-    return kept if len(kept) <= length else kept[: length - 1] + "…"
 
 
 # ---------------------------------------------------------------- rows
@@ -119,13 +117,13 @@ def _setting(study: Study) -> dict[str, Any]:
             {
                 "name": plain(played.name),
                 "strategy": plain(played.strategy, 200),
-                "rule": policy_in_words(played.result.policy, market.names),
+                "rule": policy_in_words(played.result.policy),
             }
             for played in study.played
         ],
-        "costs": costs_in_words(study.costs, market.names),
+        "costs": costs_in_words(study.costs) if study.pools is None else pools_in_words(study.pools),
         "benchmark": plain(study.played[study.benchmark].name),
-        "method": method_in_words(study.rows_per_year, market.shape[0], market.years),
+        "method": method_in_words(study.engine, study.rows_per_year, market.shape[0], market.years),
     }
 
 
@@ -223,7 +221,9 @@ def _years(study: Study) -> list[dict[str, Any]]:
                 "return_percent": [_number(100 * of.get(year, math.nan), 5) for of in returns],
                 "trades": int(here.sum()),
                 "turnover_percent": _number(100 * traded[here].sum(), 5),
-                "cost_bps": dict(zip(CAUSES, _list(bps[here].sum(axis=0), 5), strict=True)),
+                "cost_bps": dict(
+                    zip(cause_names(study.engine), _list(bps[here].sum(axis=0), 5), strict=True)
+                ),
             }
         )
     return table

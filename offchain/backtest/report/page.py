@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from offchain.backtest.report.charts import charts
+from offchain.backtest.report.names import isolated
 from offchain.backtest.report.tables import Table, key_figures, label, measure_text
 
 __all__ = ["page"]
@@ -46,7 +47,7 @@ def page(found: Mapping[str, Any]) -> str:
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_file("page.html"))
     return template.render(
         found=found,
-        charts={"correlation": None, "sweep": None}
+        charts={"correlation": None, "cost": None, "sweep": None}
         | {name: _missing_to_none(c) for name, c in drawn.items()},
         css=Markup(_file("page.css")),
         plotly=Markup(plotly),
@@ -106,7 +107,7 @@ def _drawing(drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _missing_to_none(chart: Mapping[str, Any]) -> dict[str, Any]:
-    return {"log": False, "tall": False, "choices": None} | dict(chart)
+    return {"log": "", "tall": False, "choices": None} | dict(chart)
 
 
 # ---------------------------------------------------------------- words
@@ -115,7 +116,7 @@ def _missing_to_none(chart: Mapping[str, Any]) -> dict[str, Any]:
 def _lead(found: Mapping[str, Any]) -> str:
     setting = found["setting"]
     assets = setting["assets"]
-    names = ", ".join(assets[:8]) + (f" and {len(assets) - 8} more" if len(assets) > 8 else "")
+    names = ", ".join(map(isolated, assets[:8])) + (f" and {len(assets) - 8} more" if len(assets) > 8 else "")
     return (
         f"{setting['first']} to {setting['last']} ({setting['years']:g} years, {setting['rows']:,} rows), "
         f"{len(assets)} assets: {names}. {setting['policies'][0]['strategy']} "
@@ -163,7 +164,7 @@ def _data_words(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         words.append((name.replace("_", " "), text))
-    return [*words, ("assets", ", ".join(found["setting"]["assets"]))]
+    return [*words, ("assets", ", ".join(map(isolated, found["setting"]["assets"])))]
 
 
 # ---------------------------------------------------------------- tables of others
@@ -248,7 +249,7 @@ def _stress_tables(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ),
         ("Shocks", shocks, "without it", "The whole history again, beside the run without the shock."),
     ):
-        head = ("", "from", "to", "return", against, "deepest fall", against, "cost", against, "rebalances")
+        head = ("", "return", against, "deepest fall", against, "cost", against, "rebalances", "from", "to")
         lines = [_stress_row(one) for one in rows]
         sentences = [one["sentence"] for one in rows]
         made.append({"title": title, "table": Table(head, lines, note), "sentences": sentences})
@@ -262,7 +263,7 @@ def _stress_row(one: Mapping[str, Any]) -> list[str]:
         for key, name in (("total_return", "cagr"), ("max_drawdown", "cagr"), ("cost", "rebalances"))
         for side in (own, base)
     ]
-    return [one["name"], one["start"], one["end"], *pairs, measure_text("rebalances", own["rebalances"])]
+    return [one["name"], *pairs, measure_text("rebalances", own["rebalances"]), one["start"], one["end"]]
 
 
 def _cell(value: Any) -> str:

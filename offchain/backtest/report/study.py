@@ -37,7 +37,8 @@ class Study:
     title: str
     engine: str
     market: Market
-    costs: Costs
+    costs: Costs  # of the fast engine
+    pools: Any  # of the vault's engines: `chain.scenario.PoolSettings`; None with the fast engine
     cash: float
     played: Sequence[Played]  # the backtest, then the compared ones
     benchmark: int  # which of them the others are measured against

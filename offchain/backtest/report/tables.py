@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from offchain.backtest.model import CAUSES
+
 __all__ = [
     "LABELS",
     "Table",
@@ -39,10 +41,7 @@ LABELS = {
     "rebalances": ("Rebalances", "count"),
     "turnover_a_year": ("Turnover a year (bought and sold)", "percent"),
     "cost_bps_a_year": ("Cost of trading a year", "bps"),
-    "cost_proportional_bps_a_year": ("… in proportion to what is traded", "bps"),
-    "cost_fixed_bps_a_year": ("… fixed", "bps"),
-    "cost_impact_bps_a_year": ("… market impact", "bps"),
-    "cost_pool_bps_a_year": ("… pools", "bps"),
+    **{f"cost_{cause}_bps_a_year": (f"… {cause}", "bps") for cause in CAUSES},
     "fees_bps_a_year": ("Management fee a year", "bps"),
     "skew": ("Skewness", "number"),
     "kurtosis": ("Kurtosis", "number"),
@@ -88,10 +87,14 @@ def key_figures(found: Mapping[str, Any], only: Sequence[str] = ()) -> Table:
         for name in (*LABELS, *rows)
         if name in rows and name not in STATED and not (name.startswith("cost_") and not any(rows[name]))
     ]
+    causes = {
+        f"cost_{cause}_bps_a_year": f"… {words}"
+        for cause, words in zip(CAUSES, found["years"][0]["cost_bps"], strict=True)
+    }
     return Table(
         ("", *found["measures"]["of"]),
         [
-            (label(name), *(measure_text(name, value) for value in rows[name]))
+            (causes.get(name) or label(name), *(measure_text(name, value) for value in rows[name]))
             for name in dict.fromkeys(wanted)
             if name in rows
         ],

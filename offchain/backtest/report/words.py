@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,12 @@ import numpy as np
 from offchain.backtest.model import Costs, Policy, RebalanceTo
 from offchain.policy import CalendarUnit, Mode
 
-__all__ = ["costs_in_words", "method_in_words", "policy_in_words"]
+__all__ = ["cause_names", "costs_in_words", "method_in_words", "policy_in_words", "pools_in_words"]
+
+CAUSE_NAMES = {  # by `CAUSES`
+    "fast": ("in proportion", "fixed", "market impact", "pools"),
+    "vault": ("pool fees", "gas, which the keeper pays", "other impact", "price impact"),
+}
 
 REACH = {
     RebalanceTo.TARGET: "back to the targets",
@@ -20,7 +24,7 @@ REACH = {
 }
 
 
-def policy_in_words(policy: Policy, names: Sequence[str]) -> str:
+def policy_in_words(policy: Policy) -> str:
     """When it trades and how far, in one sentence or a few."""
     calendar, band = _calendar(policy), _band(policy)
     no_rows = policy.calendar_rows is not None and not np.asarray(policy.calendar_rows).any()
@@ -74,10 +78,11 @@ def _band(policy: Policy) -> str:
 def _span(value: Any, times: float) -> str:
     numbers = np.asarray(value, dtype=np.float64) * times
     low, high = float(numbers.min()), float(numbers.max())
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    texts = [f"{x:,.10g}" if x >= 1_000 else f"{x:.4g}" for x in (low, high)]
+    return texts[0] if low == high else " to ".join(texts)
 
 
-def costs_in_words(costs: Costs, names: Sequence[str]) -> str:
+def costs_in_words(costs: Costs) -> str:
     """What a trade costs."""
     parts = []
     if np.any(np.asarray(costs.proportional_bps) > 0):
@@ -99,14 +104,36 @@ def costs_in_words(costs: Costs, names: Sequence[str]) -> str:
     )
 
 
-def method_in_words(rows_per_year: float, rows: int, years: float) -> list[str]:
+def pools_in_words(pools: Any) -> str:
+    """What trading costs a vault."""
+    venue = {"v2": "Uniswap V2 (0.3 %)", "v3": f"Uniswap V3 ({pools.v3_fee / 10_000:g} %)"}
+    venues = " and ".join(venue.values() if pools.venue == "both" else [venue[pools.venue]])
+    return (
+        f"Trades go through pools of {venues}, {_span(pools.depth_usd, 1)} USD deep on each side at the first row; an "
+        f"arbitrageur brings them to each row's prices. Gas costs {pools.gas_price_usd:g} USD a unit; the keeper pays "
+        "it, not the vault."
+    )
+
+
+def cause_names(engine: str) -> tuple[str, ...]:
+    """What `CAUSES` are with an engine."""
+    return CAUSE_NAMES["fast" if engine == "fast" else "vault"]
+
+
+def method_in_words(engine: str, rows_per_year: float, rows: int, years: float) -> list[str]:
     """What else the numbers rest on."""
+    start = "The first row buys the targets; that purchase pays and counts."
+    if engine != "fast":
+        start = (
+            "The vault is seeded at its targets in the first row, without trading; in each row the keeper looks once, "
+            "plans with its own planner and trades if the vault's rules let it."
+        )
     return [
         f"A year has {rows_per_year:.4g} rows here ({rows:,} rows in {years:.2f} years of 365.25 days): "
         "volatilities, Sharpe and Sortino ratios are annualised with that.",
         "Between trades the weights drift with the prices: nothing is rebalanced that the rule does not say.",
         "A decision at a row's close knows that row and the ones before it, and trades at that close.",
-        "The first row buys the targets; that purchase pays and counts.",
+        start,
         "Growth and returns are of a share: time-weighted, after costs and fees; dividends wait in cash for the next "
         "trade.",
     ]
