@@ -19,9 +19,9 @@ from offchain.data.table import Floats, Ints, Series, Table, day_of, join
 __all__ = ["checked"]
 
 DAY = 86_400
-RATIOS = sorted(  # new shares for one, and its inverse
-    {Fraction(k) for k in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50, 100)} | {Fraction(3, 2)}
-)  # of 3 for 2 the inverse is not looked for: shares do rise by half
+WHOLE = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50, 100)  # old shares for a new one
+RATIOS = (1.5, *WHOLE)  # new shares for an old one; 1.5 not the other way: shares do rise by half
+SMALLEST = 1.4
 SPLIT_TOLERANCE = 0.03  # how far the price may have moved on the day of the split
 CLAIMED_TOLERANCE = 0.25  # the same, of a split that the settings name
 CLOCK = 0.5  # share of equal steps from which on rows on all days of the week are a clock's
@@ -328,27 +328,22 @@ def _adjust(table: Table, settings: DataSettings) -> None:
 def _check_jumps(table: Table, settings: DataSettings) -> None:
     """Refuse what looks like a split that prices are not adjusted for."""
     jump = table.prices[1:] / table.prices[:-1]
-    size = np.maximum(jump, 1 / jump)  # at least 1
-    near = np.zeros(size.shape, dtype=bool)
-    large = size > 1.4
-    for ratio in RATIOS if large.any() else []:
-        near[large] |= np.abs(size[large] / float(ratio) - 1) < SPLIT_TOLERANCE
-    near &= (jump < 1) | (size > 1.5 * (1 + SPLIT_TOLERANCE))
-    suspects = [
-        (int(row), int(column))
-        for row, column in np.argwhere(near)
-        if not _is_allowed(settings, table.names[column], int(table.times[row + 1]))
-    ]
+    suspects = []
+    for row, column in np.argwhere((jump > SMALLEST) | (jump < 1 / SMALLEST)):
+        size = max(jump[row, column], 1 / jump[row, column])
+        ratio = min(RATIOS if jump[row, column] < 1 else WHOLE, key=lambda r: abs(size / r - 1))
+        if abs(size / ratio - 1) < SPLIT_TOLERANCE:
+            name, time = table.names[column], int(table.times[row + 1])
+            if not _is_allowed(settings, name, time):
+                suspects.append((int(row), int(column), Fraction(ratio)))
     if suspects:
-        row, column = suspects[0]
-        name, day = table.names[column], table.times[row + 1] // DAY * DAY
-        ratio = min(RATIOS, key=lambda r: abs(float(size[row, column]) / float(r) - 1))
+        row, column, ratio = suspects[0]
+        name, when = table.names[column], day_of(table.times[row + 1] // DAY * DAY)
         split = ratio if jump[row, column] < 1 else 1 / ratio
-        when = day_of(day)
         raise BacktestError(
             f"{table.where(row + 1, column)}: {table.prices[row + 1, column]:g} after "
             f"{table.prices[row, column]:g} looks like a split of {split.numerator} for {split.denominator}: "
-            f'splits = {{ {name} = [["{when}", {float(split):.6g}]] }} adjusts for it, '
+            f'splits = {{ {name} = [["{when}", {float(split):.12g}]] }} adjusts for it, '
             f'allow_jumps = {{ {name} = ["{when}"] }} takes it as real'
             + (f"; there are {len(suspects) - 1} more" if len(suspects) > 1 else "")
         )

@@ -68,7 +68,7 @@ BINANCE = (
 )  # fmt: skip
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 BLOCK = 1 << 24  # bytes: a line of pyarrow's must fit
-BLANK_LINE = re.compile(rb"^[ \t]+(?=\r?$)", re.MULTILINE)
+BLANK_LINE = re.compile(rb"^[ \t]+$", re.MULTILINE)
 ZONE = r"\d{1,2}:\d{2}.*(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 FIRST_EPOCH = 1e8  # seconds, 1973: below it a number is no timestamp
 
@@ -202,7 +202,10 @@ def _stem(path: Path) -> str:
 
 def _read_csv(data: bytes, label: str, settings: DataSettings) -> Sheet:
     text = _utf8(_unpacked(data, label), label)
-    text = BLANK_LINE.sub(b"", text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\n " in text or b"\n\t" in text or text[:1] in (b" ", b"\t"):
+        text = BLANK_LINE.sub(b"", text)
     start = 0
     for _ in range(settings.skip_lines):
         start = text.find(b"\n", start) + 1 or len(text)
@@ -257,7 +260,7 @@ def _utf8(data: bytes, label: str) -> bytes:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         data = data.decode("utf-16").encode()
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    if not data or data.isspace():
         raise BacktestError(f"data: {label}: empty")
     try:
         if not data.isascii():
@@ -282,7 +285,7 @@ def _parse(body: bytes, names: list[str], delimiter: str, sheet: Sheet) -> pa.Ta
         wrong.append((row.number - 1, row.actual_columns))
         return "skip"
 
-    if not body.strip():
+    if not body or body.isspace():
         raise BacktestError(f"{sheet.label}: no rows below the header")
     table = pacsv.read_csv(
         io.BytesIO(body),

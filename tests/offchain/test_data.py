@@ -307,7 +307,7 @@ def test_other_dates_need_their_format(tmp_path: Path) -> None:
         (
             4,
             "2024-01-03,306,48",
-            r"looks like a split of 1 for 3: splits = { AAA = \[\[\"2024-01-03\", 0.333333\]\] }",
+            r"looks like a split of 1 for 3: splits = { AAA = \[\[\"2024-01-03\", 0.333333333333\]\] }",
         ),
         (4, "2024-01-03,68,48", r"looks like a split of 3 for 2"),
         (1, "Date,AAA,AAA", r"prices.csv, line 1: column AAA is there twice"),

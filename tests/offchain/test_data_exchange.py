@@ -129,9 +129,9 @@ def test_only_what_is_new_is_fetched(bitstamp: Bitstamp, tmp_path: Path) -> None
 
 def test_a_candle_that_is_late_is_asked_for_again(bitstamp: Bitstamp, tmp_path: Path) -> None:
     bitstamp.newest = LISTED + 99 * DAY
-    assert read(bitstamp, tmp_path, end="2022-05-01").market.shape[0] == 69
+    assert read(bitstamp, tmp_path, end="2022-05-01").market.shape[0] == 70
     bitstamp.newest += 5 * DAY
-    assert read(bitstamp, tmp_path, end="2022-05-01").market.shape[0] == 74
+    assert read(bitstamp, tmp_path, end="2022-05-01").market.shape[0] == 75
 
 
 def test_the_candle_of_now_is_not_read(
