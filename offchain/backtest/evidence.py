@@ -57,7 +57,8 @@ class Deflated:
     sharpe: float
     luck: float  # what the best of the trials would show without any skill
     probability: float  # DSR
-    luck_effective: float  # the two with the effective number of trials
+    effective: int  # number of trials, those that move alike counted once
+    luck_effective: float  # the two with that number
     probability_effective: float
 
 
@@ -67,7 +68,6 @@ class Trials:
 
     made: int
     given: int
-    effective: int
     own: Deflated  # of the chosen's returns above the risk-free rate
     active: Deflated | None  # of its returns above the benchmark's
     backtest_overfitting: overfitting.BacktestOverfitting | None  # its Sharpe ratios are of a row
@@ -300,16 +300,13 @@ def _of_trials(
     count = len(names) if made is None else made
     if count < len(names):
         raise BacktestError(f"trials_made: {made} is below the {len(names)} trials that are given")
-    beside = returns - rest[0].returns[:, None] if rest else None
-    effective = overfitting.effective_trials(returns if beside is None else beside)
-    own = _deflated(excess, returns - free, count, effective, terms)
+    own = _deflated(excess, returns - free, count, terms)
     above = None
-    if active is not None and beside is not None and np.ptp(active) > 0:
-        above = _deflated(active, beside, count, effective, terms)
+    if active is not None and np.ptp(active) > 0:
+        above = _deflated(active, returns - rest[0].returns[:, None], count, terms)
     return Trials(
         made=count,
         given=len(names),
-        effective=effective,
         own=own,
         active=above,
         backtest_overfitting=None,
@@ -322,11 +319,13 @@ def _of_trials(
     )
 
 
-def _deflated(chosen: Floats, trials: Floats, count: int, effective: int, terms: Terms) -> Deflated:
-    year = terms.rows_per_year**0.5
+def _deflated(chosen: Floats, trials: Floats, count: int, terms: Terms) -> Deflated:
+    year, effective = terms.rows_per_year**0.5, overfitting.effective_trials(trials)
     probability, luck = overfitting.deflated_sharpe(chosen, trials, count)
     fewer, less = overfitting.deflated_sharpe(chosen, trials, effective)
-    return Deflated(overfitting.sharpe_of(chosen) * year, luck * year, probability, less * year, fewer)
+    return Deflated(
+        overfitting.sharpe_of(chosen) * year, luck * year, probability, effective, less * year, fewer
+    )
 
 
 def _chosen_again(
@@ -501,8 +500,8 @@ def _of_luck(evidence: Evidence, tried: Trials, deflated: Deflated, what: str) -
         f"The best of {tried.made:,} trials without skill would show a {what} of {deflated.luck:.2f} by luck; "
         f"{evidence.chosen} has {_minus(f'{deflated.sharpe:.2f}')}: "
         f"{'more than luck' if shown else 'not shown to be more than luck'} "
-        f"(deflated Sharpe ratio {_confidence(deflated.probability)}; counted as {tried.effective:,} different "
-        f"{'trial' if tried.effective == 1 else 'trials'}, {_confidence(deflated.probability_effective)})."
+        f"(deflated Sharpe ratio {_confidence(deflated.probability)}; counted as {deflated.effective:,} different "
+        f"{'trial' if deflated.effective == 1 else 'trials'}, {_confidence(deflated.probability_effective)})."
     )
 
 
