@@ -34,6 +34,7 @@ from offchain.backtest.chain.ledger import FIRST_BLOCK, NO_HASH
 from offchain.backtest.chain.scenario import MAX_TIME, Scenario
 from offchain.backtest.errors import BacktestError
 from offchain.chain.contracts import ZERO, load_artifact
+from offchain.chain.errors import ConfigError
 from offchain.chain.vault import BlockRef, Snapshot
 from offchain.demo.localchain import node_modules
 from offchain.keeper.decide import Decision
@@ -322,12 +323,13 @@ def _artifact(name: str) -> dict[str, Any]:
     """Of ours, or of Uniswap's npm packages; V2 keeps the bytecode deeper and without 0x."""
     if name not in UNISWAP:
         return load_artifact(name)
-    file = node_modules() / "@uniswap" / UNISWAP[name]
-    if not file.is_file():
+    try:
+        found: dict[str, Any] = json.loads((node_modules() / "@uniswap" / UNISWAP[name]).read_text())
+    except (ConfigError, OSError):
         raise BacktestError(
-            f"node_modules: Uniswap's {name} is not installed; run `make install` in a clone of the repository"
-        )
-    found: dict[str, Any] = json.loads(file.read_text())
+            f"engine: 'evm' needs Uniswap's compiled contracts, and {name} is not there: "
+            "run `make install` in a clone of the repository and start from there, or take engine 'integer'"
+        ) from None
     if "evm" in found:
         found["bytecode"] = found["evm"]["bytecode"]["object"]
     return found

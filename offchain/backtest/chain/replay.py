@@ -115,18 +115,18 @@ def play(
     snapshots: list[Snapshot] = []
     pools: list[tuple[Pool, ...]] = []  # before each row, and after the last
     trades: list[Trade] = []
-    shares: list[int] = []  # that depositors brought in each row
+    flows: list[float] = []  # USD that depositors brought in each row
     goal = tuple(asset.target_bps for asset in scenario.state.assets)
     for row, now in enumerate(scenario.times):
         chain.move(now, scenario.answers[row])
         pools.append(chain.pools())
         chain.arbitrage(_moves(scenario, pools[-1], row))
         snapshot = chain.snapshot()
-        before = snapshot
+        flows.append(0.0)
         if usd := scenario.flows[row]:
-            _flow(scenario, chain, snapshot.state, usd, row)
+            shares = _flow(scenario, chain, snapshot.state, usd, row)
             snapshot = chain.snapshot()
-        shares.append(snapshot.state.supply - before.state.supply)
+            flows[row] = shares * vault_policy.nav(snapshot.state) / snapshot.state.supply / WAD
         goal = scenario.targets.get(row, goal)
         if (step := _step(snapshot.state, goal)) is not None:
             chain.set_targets(step)
@@ -145,7 +145,7 @@ def play(
         if progress is not None:
             progress(1)
     pools.append(chain.pools())
-    return result_of(scenario, engine, snapshots, pools[1:], shares, trades)
+    return result_of(scenario, engine, snapshots, pools[1:], flows, trades)
 
 
 # ---------------------------------------------------------------- the keeper's decision
@@ -161,12 +161,12 @@ def choose(
 
 
 def worth(planner: Planner, least_gain: float) -> Planner:
-    """The planner, but it trades only what gains at least `least_gain` times its cost; for a live keeper, too.
+    """The planner, but it trades only if the tracking loss falls by `least_gain` times the cost; for live keepers, too.
 
-    Gain: what the drift costs less (`planner.problem`: tracking, and another round where the session would stay open);
-    cost: NAV lost, tax, gas. The planner itself wants a gain above the cost, so up to 1 changes nothing.
+    Tracking loss as in `planner.problem`, with the problem's aversion and covariance; cost: NAV lost, tax, gas. The
+    planner itself also trades for less where that saves another round in an open session.
     """
-    if least_gain <= 1:
+    if least_gain <= 0:
         return planner
     multiple = round(least_gain * WAD)
 
@@ -175,12 +175,18 @@ def worth(planner: Planner, least_gain: float) -> Planner:
         if not found.trades or found.costs is None:
             return found
         lost = found.costs.fee + found.costs.impact + found.costs.tax
-        gain = objective(problem, problem.state.balances) - objective(problem, found.balances_after) + lost
+        loss = replace(problem, closing=False)  # the objective is then tracking loss and what is lost
+        gain = objective(loss, problem.state.balances) - objective(loss, found.balances_after) + lost
         cost = lost + found.costs.gas
         if gain * WAD >= multiple * cost:
             return found
-        reason = f"the best trade gains {gain / WAD:.2f} USD and costs {cost / WAD:.2f}: less than {least_gain:g} times"
-        return replace(found, legs=(), sells=(0,) * len(found.sells), payload=b"", reason=reason)
+        reason = (
+            f"the trade gains {gain / WAD:.2f} USD and costs {cost / WAD:.2f}: less than {least_gain:g} times"
+        )
+        idle = (0,) * len(found.sells)
+        return replace(
+            found, sells=idle, payload=b"", legs=(), balances_after=problem.state.balances, reason=reason
+        )
 
     return plan
 
@@ -208,14 +214,14 @@ def _moves(scenario: Scenario, pools: tuple[Pool, ...], row: int) -> list[Move]:
     return [move for move in found if move is not None]
 
 
-def _flow(scenario: Scenario, chain: Chain, state: VaultState, usd: int, row: int) -> None:
-    """Shares worth `usd` (WAD), rounded down: minted where above 0, redeemed where below."""
+def _flow(scenario: Scenario, chain: Chain, state: VaultState, usd: int, row: int) -> int:
+    """Shares worth `usd` (WAD), rounded down: minted where above 0, redeemed where below; how many."""
     shares = abs(usd) * state.supply // vault_policy.nav(state)
     if shares == 0:
-        return
+        return 0
     if usd > 0:
         chain.mint(shares)
-        return
+        return shares
     held = chain.depositors
     if shares > held:
         most = held * vault_policy.nav(state) / state.supply / WAD
@@ -224,6 +230,7 @@ def _flow(scenario: Scenario, chain: Chain, state: VaultState, usd: int, row: in
             f"flows: {where}: {-usd / WAD:,.2f} USD are redeemed and depositors hold {most:,.2f}"
         )
     chain.redeem(shares)
+    return -shares
 
 
 def _step(state: VaultState, goal: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -46,7 +46,7 @@ class ChainResult:
     value: Floats  # (T,) of all depositors: NAV without the shares that the fee has made
     index: Floats  # (T,) NAV of a share over its first one
     weights: Floats  # (T, n)
-    fees: Floats  # (T,) management fee, in new shares
+    fees: Floats  # (T,) management fee: what its new shares took from depositors
     flows: Floats  # (T,) what deposits and redemptions changed the value by
     trade_rows: Ints  # (R,)
     trade_kinds: NDArray[np.int8]  # (R,) `Kind`
@@ -114,7 +114,7 @@ def result_of(
     engine: str,
     snapshots: list[Snapshot],
     pools: list[tuple[Pool, ...]],
-    shares: list[int],
+    flows: list[float],
     trades: list[Trade],
 ) -> ChainResult:
     """Floats from the exact states."""
@@ -123,13 +123,14 @@ def result_of(
     navs = [sum(row) for row in values]
     per_share = np.array([nav / state.supply for nav, state in zip(navs, states, strict=True)])
     pending = [state.pending_fee_shares for state in states]
-    fee_shares = np.diff([0.0, *pending]) / WAD
+    fee_shares = np.diff(np.array([0, *pending], dtype=np.float64)) / WAD
     held = [state.supply - fee for state, fee in zip(states, pending, strict=True)]
     index = per_share / per_share[0]
     turnover = np.array([[_moved(trade, i) for i in range(scenario.n)] for trade in trades])
     turnover = turnover.reshape(len(trades), scenario.n)
     bills = np.array([_bill(trade) for trade in trades]).reshape(len(trades), len(CAUSES))
-    fees = per_share * fee_shares
+    theirs = np.array([h / state.supply for h, state in zip(held, states, strict=True)])
+    fees = per_share * fee_shares * np.concatenate(([1.0], theirs[:-1]))  # older fee shares bear the rest
     value = per_share * np.array(held, dtype=np.float64) / WAD
     navs_then = np.array([vault_policy.nav(trade.before.state) / WAD for trade in trades])
     costs = dict(zip(COST_NAMES, bills.sum(axis=0).tolist(), strict=True))
@@ -148,7 +149,7 @@ def result_of(
         index=index,
         weights=np.array([[v / nav for v in row] for row, nav in zip(values, navs, strict=True)]),
         fees=fees,
-        flows=per_share * np.array(shares, dtype=np.float64) / WAD,
+        flows=np.array(flows),
         trade_rows=np.array([trade.row for trade in trades], dtype=np.int64),
         trade_kinds=np.array([_kind(trade) for trade in trades], dtype=np.int8),
         trade_costs=bills,
