@@ -77,9 +77,10 @@ def _connected(address: str) -> Iterator[Any]:
         import distributed
     except ImportError:
         raise BacktestError("cluster: needs the package distributed: pip install '.[backtest]'") from None
-    log = logging.getLogger("distributed")  # what goes wrong is told once, by us
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+    levels = {log: log.level for log in map(logging.getLogger, names)}
+    for log in levels:  # what goes wrong is told once, by us
+        log.setLevel(logging.CRITICAL + 1)
     client: Any = None
     make: Any = distributed.Client
     try:
@@ -96,7 +97,8 @@ def _connected(address: str) -> Iterator[Any]:
     finally:
         if client is not None:
             client.close(timeout=2)
-        log.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def _check(client: Any, address: str) -> None:

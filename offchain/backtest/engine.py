@@ -65,6 +65,7 @@ MIN_TURNOVER = 1e-9  # of the value: less than this is rounding, not a rebalance
 STEPS = 200  # of Newton's method at most; it takes 1 to 5
 PRECISION = 1e-14  # of Y: its last step, before which the bill is taken
 NEAR = 1e-9  # of a pool's depth: it may not be emptied further
+MOST_ROOM = 10**8  # prices in a market: with more, trades are counted first and room is made for as many
 # outcomes of a simulation
 FINE, TOO_DEAR, DRAINED, FLOW_TOO_DEAR, FLOW_TOO_LARGE = range(5)
 CALENDAR, THRESHOLD, EITHER, BOTH = (
@@ -546,9 +547,11 @@ def simulate(job: Job, policy: Policy) -> Result:
     index, series = np.empty(rows), np.empty((2, rows))
     quiet = policy.fee_bps == 0 and job.quiet
     events = job.zeros if quiet else np.empty((4, rows))
-    # room for a trade in every row; only what is used is ever touched
-    trade_rows, kinds = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int8)
-    bills, trades = np.empty((rows, len(CAUSES))), np.empty((2, rows, n))
+    room = rows  # for a trade in every row; only what is used is ever touched, but the system must be able to give it
+    if rows * n > MOST_ROOM:
+        room = int(play(job, policy, plan, index, nothing_kept(n))[REBALANCES])
+    trade_rows, kinds = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int8)
+    bills, trades = np.empty((room, len(CAUSES))), np.empty((2, room, n))
     kept = (series, events[:, :0] if quiet else events, trade_rows, kinds, bills, trades)
     stats = play(job, policy, plan, index, kept)
     count = int(stats[REBALANCES])

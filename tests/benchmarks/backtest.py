@@ -9,7 +9,8 @@ The bare loop computes the final value and nothing else, ours what a `Result` ho
 accounting: vectorbt lets the largest buy absorb all fees, bt charges the fee inside each order.
 
 The sweep: 1,000 τ from 0.2 % to 10 %, each engine in a process of its own, memory as the peak above what the process
-held before; vectorbt in chunks of 50. Growth: random prices, ours against the bare loop.
+held before; vectorbt in chunks of 50. Growth: random prices, ours against the bare loop, up to 1,000 assets and 10⁶
+rows, 8 GB of prices, where the machine has 12 GB free.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ PICTURE = REPORT.with_suffix(".png")
 FEE = 0.001
 TAUS = np.linspace(0.002, 0.1, 1_000)
 CHUNK = 50  # of τ in one vectorbt call
-SIZES = [(rows, n) for n in (10, 100, 1_000) for rows in (10**4, 10**5, 10**6) if rows * n <= 10**8]
+SIZES = [(rows, n) for n in (10, 100, 1_000) for rows in (10**4, 10**5, 10**6)]
+BYTES = 12  # of memory a price, with room to spare: 8 for it, the rest for series, trades and others
 ROUNDS = {"ours": 600, "all features": 600, "bare numba loop": 600, "vectorbt": 8, "numpy": 4}
 Array = np.ndarray
 
@@ -297,9 +299,14 @@ def sweep_part(engine: str) -> dict[str, Any]:
     }
 
 
-def memory(name: str) -> int:
-    """Bytes of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def available() -> int:
+    """Bytes of memory that can be had without swapping."""
+    return memory("MemAvailable", "/proc/meminfo")
+
+
+def memory(name: str, where: str = "/proc/self/status") -> int:
+    """Bytes, of this process unless it says otherwise."""
+    lines = Path(where).read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
@@ -307,6 +314,11 @@ def growth_part() -> list[dict[str, Any]]:
     """Ours and the bare loop on random prices of many sizes."""
     found = []
     for rows, n in SIZES:
+        if available() < BYTES * rows * n:
+            print(
+                f"{rows:,} × {n:,} left out: {available() / 1e9:.1f} GB of memory are free", file=sys.stderr
+            )
+            continue
         prices = random_prices(rows, n)
         dates = np.datetime64("1990-01-01", "s") + np.arange(rows) * np.timedelta64(86_400, "s")
         market = Market(dates, prices)
@@ -333,8 +345,9 @@ def random_prices(rows: int, n: int) -> Array:
     from scipy.signal import lfilter
 
     rng, prices = np.random.default_rng(n), np.empty((rows, n))
-    for i in range(n):
-        prices[:, i] = np.exp(lfilter([0.02], [1, -0.999], rng.standard_normal(rows)))
+    for i in range(0, n, 8):  # a cache line of columns at a time
+        columns = prices[:, i : i + 8]
+        columns[:] = np.exp(lfilter([0.02], [1, -0.999], rng.standard_normal(columns.T.shape))).T
     return prices
 
 

@@ -222,7 +222,7 @@ def test_workers_that_would_give_other_numbers_are_refused(tmp_path: Path, dask:
             dask.wait_for(client, 0)
 
 
-def test_no_scheduler_no_workers_and_a_bad_policy_are_one_line(
+def test_no_scheduler_no_workers_and_a_bad_policy_are_told_in_one_line(
     dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
@@ -244,3 +244,12 @@ def test_no_scheduler_no_workers_and_a_bad_policy_are_one_line(
         bad = [*policies(20), Policy(np.full(8, 0.1), name="too little")]
         with pytest.raises(BacktestError, match=r"^policy too little: targets: the weights sum to 0\.8"):
             sweep(market(), bad, COSTS, cluster=dask.address)
+
+        def leave(_: int) -> None:
+            if dask.workers:
+                dask.remove("a")
+
+        with pytest.raises(
+            BacktestError, match=f"^cluster: {dask.address} has had no workers for 1 s: with `out`"
+        ):
+            sweep(market(), policies(200), COSTS, cluster=dask.address, progress=leave)
