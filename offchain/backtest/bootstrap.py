@@ -26,9 +26,10 @@ __all__ = [
     "chance_of_trials",
     "interval",
     "resampled_rows",
+    "tested",
 ]
 
-CLAIMED = ("cagr", "volatility", "sharpe")  # differences that are tested: one family of comparisons
+CLAIMED = ("cagr", "sharpe")  # differences that are tested: one family of comparisons
 LEAST_BLOCKS = 20  # that the rows hold: fewer would give intervals that are too short
 AT_ONCE = 1_000_000  # numbers a series in one go: bounds the memory
 
@@ -146,6 +147,12 @@ def adjusted_p(values: Floats, drawn: Floats, chance_besides: Floats | None = No
     return found
 
 
+def tested(name: str, values: Any) -> Floats:
+    """A `CLAIMED` measure as it is tested: growth as its logarithm, whose errors lie evenly on both sides."""
+    found: Floats = np.log1p(values) if name == "cagr" else np.asarray(values)
+    return found
+
+
 def chance_of_trials(
     trials: Floats,
     others: Floats,
@@ -157,7 +164,7 @@ def chance_of_trials(
     block: float,
     seed: int,
 ) -> Floats:
-    """(samples,) the largest |t| by chance of any `CLAIMED` difference of a trial (T − 1, N) to an other (T − 1, K).
+    """(samples,) the largest |t| by chance of any `tested` difference of a trial (T − 1, N) to an other (T − 1, K).
 
     For `adjusted_p`, with the samples of `bootstrap` of the same terms: who looked at N trials made these comparisons.
     """
@@ -168,7 +175,7 @@ def chance_of_trials(
         _moments(_counts(drawn), both, years, rows_per_year, free)
         for drawn in _draws(rows, block, samples, seed)
     ]
-    drawn = np.concatenate(parts, axis=1)  # (3, samples, N + K)
+    drawn = np.concatenate(parts, axis=1)  # (2, samples, N + K)
     value = _moments(np.ones((1, rows)), both, years, rows_per_year, free)
     most, n = np.zeros(samples), trials.shape[1]
     for k in range(n, both.shape[1]):
@@ -189,14 +196,14 @@ def _counts(drawn: Ints) -> Floats:
 
 
 def _moments(counts: Floats, returns: Floats, years: float, rows_per_year: float, free: float) -> Floats:
-    """(3, S, N) `CLAIMED` measures of returns (T, N) whose rows are counted as often as (S, T) `counts` says."""
+    """(2, S, N) `tested` measures of returns (T, N) whose rows are counted as often as (S, T) `counts` says."""
     rows = len(returns)
     mean = counts @ returns / rows
     center = returns.mean(axis=0)
     spread = np.sqrt(
         np.maximum(counts @ (returns - center) ** 2 / rows - (mean - center) ** 2, 0.0) * rows / (rows - 1)
     )
-    growth = np.exp(counts @ np.log1p(returns) / years) - 1
-    root = rows_per_year**0.5
-    sharpe = np.divide(mean - free, spread, out=np.zeros_like(mean), where=spread > LEAST_SPREAD) * root
-    return np.stack((growth, spread * root, sharpe))
+    growth = counts @ np.log1p(returns) / years
+    sharpe = np.divide(mean - free, spread, out=np.zeros_like(mean), where=spread > LEAST_SPREAD)
+    sharpe *= rows_per_year**0.5
+    return np.stack((growth, sharpe))

@@ -22,6 +22,7 @@ from offchain.backtest.bootstrap import (
     bootstrap,
     chance_of_trials,
     interval,
+    tested,
 )
 from offchain.backtest.errors import BacktestError
 from offchain.backtest.measures import CORE, Track, core
@@ -250,9 +251,14 @@ def _intervals(
         return own, {}
     gaps = {name: np.array([values[0][name] - other[name] for other in values[1:]]) for name in CORE}
     spread = {name: drawn[name][:, :1] - drawn[name][:, 1:] for name in CORE}
-    family = np.concatenate([gaps[name] for name in CLAIMED])
+    at = {name: tested(name, [one[name] for one in values]) for name in CLAIMED}
+    around = {name: tested(name, drawn[name]) for name in CLAIMED}
     besides = terms.chance(trials, rest, track.years) if trials.size else None
-    p = adjusted_p(family, np.concatenate([spread[name] for name in CLAIMED], axis=1), besides)
+    p = adjusted_p(
+        np.concatenate([at[name][0] - at[name][1:] for name in CLAIMED]),
+        np.concatenate([around[name][:, :1] - around[name][:, 1:] for name in CLAIMED], axis=1),
+        besides,
+    )
     p_of = dict(zip(CLAIMED, p.reshape(len(CLAIMED), len(rest)).tolist(), strict=True))
     return own, {
         other.name: {

@@ -23,6 +23,7 @@ from offchain.backtest.bootstrap import (
     chance_of_trials,
     interval,
     resampled_rows,
+    tested,
 )
 from offchain.backtest.evidence import Evidence, assess
 from offchain.backtest.measures import CORE, Track, measures
@@ -131,7 +132,7 @@ def test_the_best_of_noise_looks_like_skill_until_it_is_deflated() -> None:
 
 def test_a_trial_with_skill_stays_after_deflation() -> None:
     trials = noise(1500, 100, 1)
-    trials[:, 7] += 0.15 * SIZE
+    trials[:, 7] += 0.2 * SIZE
     assert deflated_sharpe(trials[:, 7], trials)[0] > 0.99
 
 
@@ -194,7 +195,7 @@ def test_the_best_of_one_half_that_is_the_worst_of_the_other_is_overfitted() -> 
     trials[:200] += gain
     trials[200:] -= gain
     found = probability_of_overfitting(trials, 2)
-    assert (found.probability == 1 and found.degradation < 0) or found.loss == 1
+    assert found.probability == 1 and found.loss == 1
     assert found.in_sample.min() > 0 > found.out_of_sample.max()
 
 
@@ -303,10 +304,7 @@ def test_resampled_rows_are_blocks_of_the_mean_length() -> None:
     breaks = (np.diff(rows, axis=0) % 500 != 1).mean()
     assert breaks == pytest.approx(1 / 10 * 499 / 500, rel=0.05)
     assert np.bincount(rows.ravel(), minlength=500) / 200 == pytest.approx(np.ones(500), abs=0.35)
-    assert (
-        resampled_rows(np.random.default_rng(0), 500, 1e9, 3)[1:] - rows[:1, :3]
-    ).size  # one block: a rotation
-    rotation = resampled_rows(np.random.default_rng(0), 50, 1e9, 3)
+    rotation = resampled_rows(np.random.default_rng(0), 50, 1e9, 3)  # one block
     assert (np.sort(rotation, axis=0) == np.arange(50)[:, None]).all()
 
 
@@ -411,8 +409,8 @@ def test_the_trials_chance_is_that_of_the_full_bootstrap() -> None:
     for name in ("cagr", "sharpe"):
         for trial in range(3):
             for other in (3, 4):
-                moved = drawn[name][:, trial] - drawn[name][:, other]
-                away = moved - (value[trial][name] - value[other][name])
+                moved = tested(name, drawn[name][:, trial]) - tested(name, drawn[name][:, other])
+                away = moved - (tested(name, value[trial][name]) - tested(name, value[other][name]))
                 most = np.maximum(most, np.abs(away) / moved.std())
     found = chance_of_trials(x[:, :3], x[:, 3:], tracks[0].years, 365.0, 0.01, **terms)  # type: ignore[arg-type]
     assert found == pytest.approx(most, rel=1e-6)
