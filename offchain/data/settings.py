@@ -22,7 +22,7 @@ When = date | datetime | Literal["common"] | str | None
 
 FILES = {
     "path", "files", "layout", "date_column", "price_column", "asset_column", "volume_column", "date_format",
-    "timezone", "delimiter", "decimal", "skip_lines", "sort",
+    "timezone", "daily", "delimiter", "decimal", "skip_lines", "sort",
 }  # fmt: skip
 ONLY = {
     "sp500": set(),
@@ -36,7 +36,7 @@ ONLY = {
     },
 }  # fmt: skip
 EVERYWHERE = {
-    "source", "assets", "start", "end", "constant", "daily", "align", "gaps", "calendar", "fill_rows", "splits",
+    "source", "assets", "start", "end", "constant", "align", "gaps", "calendar", "fill_rows", "splits",
     "allow_jumps", "stale_rows", "dividends", "flows",
 }  # fmt: skip
 DURATIONS = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}

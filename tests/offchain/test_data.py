@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from offchain.backtest import BacktestError, run
 from offchain.backtest.model import Policy
 from offchain.data import DataSettings, Loaded, data_settings, load, load_frame
 from offchain.data.cache import Spans
+from offchain.data.settings import Source
 
+ROOT = Path(__file__).resolve().parents[2]
 DAYS = pd.date_range("2024-01-01", periods=10, freq="D")  # a Monday
 WIDE = "Date,AAA,BBB\n" + "".join(f"{day:%Y-%m-%d},{100 + i},{50 - i}\n" for i, day in enumerate(DAYS))
 
@@ -598,6 +601,27 @@ def test_spans_fetch_what_is_missing_and_leave_no_half_file(
         spans.put((9, 9), {"n": [9], "x": [0.9]})
     assert spans.missing(9, 9) == [(9, 9)]
     assert not [path for path in spans.folder.iterdir() if path.suffix != ".parquet"]
+
+
+# ---------------------------------------------------------------- the page and the examples
+
+
+def test_each_setting_is_on_the_page_and_its_examples_are_valid() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    for name, field in DataSettings.model_fields.items():
+        assert f"| `{name}` |" in page and f"| {field.description} |" in page, name
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert {data_settings(tomllib.loads(text)["data"]).source for text in examples} == set(
+        get_args(Source)
+    ) - {"pandas"}
+
+
+def test_the_example_files_load() -> None:
+    folder = ROOT / "examples" / "backtest"
+    found = load(data_settings({"source": "csv", "path": "prices.csv", "flows": "flows.csv"}), base=folder)
+    assert found.market.shape == (501, 5) and found.market.flows_by_route.sum() == 70_000
+    bundled = load(DataSettings(source="sp500", assets=list(found.market.names), start=date(2021, 1, 1)))
+    assert (found.market.prices == bundled.market.prices).all()
 
 
 # ---------------------------------------------------------------- large files
