@@ -257,7 +257,7 @@ def _lines(
 ) -> list[str]:
     """A line a mistake, each key once."""
     found: dict[str, str] = {}
-    for item in error.errors():
+    for item in sorted(error.errors(), key=lambda item: item["type"] == "missing"):  # it may be misspelt
         key = _key([*inside, *item["loc"]])
         table = _table(model or Config, item["loc"])
         message = item["msg"].removeprefix("Value error, ")

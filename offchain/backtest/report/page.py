@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from offchain.backtest.report.charts import charts
 from offchain.backtest.report.names import isolated
@@ -37,9 +41,6 @@ CONTENTS = (
 
 def page(found: Mapping[str, Any]) -> str:
     """The whole file, from `content`."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     drawn = charts(found)
     plotly, script = _plotly(), _file("page.js")
     stress = _stress_tables(found["stress"])
@@ -80,8 +81,6 @@ def _file(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-
     text: str = get_plotlyjs()
     return text
 
@@ -200,39 +199,23 @@ def _evidence_tables(evidence: Mapping[str, Any] | None) -> list[dict[str, Any]]
         note="This backtest less the other, drawn from the same rows.",
     )
     found = [("Intervals", intervals), ("Differences to the others", differences)]
-    if evidence["trials"]:
-        found.append(("What was tried", _trials_table(evidence["trials"])))
-    if evidence["neighbours"]:
-        found.append(("Neighbours in the sweep", _plain_table(evidence["neighbours"])))
+    for key, title in (("trials", "What was tried"), ("neighbours", "Neighbours in the sweep")):
+        if evidence[key]:
+            found.append((title, _plain_table(evidence[key])))
     return [{"title": title, "table": table} for title, table in found if table.rows]
 
 
-def _trials_table(trials: Mapping[str, Any]) -> Table:
-    rows = [("Trials", f"{trials['made']:,}"), ("… of them different", f"{trials['effective']:,}")]
-    for key, words in (("own", "Deflated Sharpe ratio"), ("active", "… of returns above the benchmark")):
-        if trials[key]:
-            rows.append((words, _share(trials[key]["probability"])))
-            rows.append(("… the best by luck alone", _cell(trials[key]["luck"])))
-    if trials["backtest_overfitting"]:
-        share = _share(trials["backtest_overfitting"]["probability"])
-        rows.append(("Probability of backtest overfitting", share))
-    if trials["walk_cagr"] is not None:
-        rows.append(("Walk-forward, CAGR out of sample", _share(trials["walk_cagr"])))
-    return Table(("", "value"), rows)
-
-
 def _plain_table(values: Mapping[str, Any]) -> Table:
-    """Whatever is one number or word, by its name."""
-    rows = [
-        (name.replace("_", " "), _cell(value))
-        for name, value in values.items()
-        if not isinstance(value, dict | list)
-    ]
-    return Table(("", "value"), rows)
+    """Whatever is one number or word, by its name; those of a part under "part: name"."""
+    return Table(("", "value"), [(name.replace("_", " "), _cell(value)) for name, value in _flat(values)])
 
 
-def _share(value: Any) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+def _flat(values: Mapping[str, Any], part: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{part}{name}: ")
+        elif value is not None and not isinstance(value, list):
+            yield part + name, value
 
 
 def _stress_tables(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
