@@ -21,12 +21,12 @@ __all__ = [
     "CLAIMED",
     "Interval",
     "adjusted_p",
+    "as_compared",
     "block_length",
     "bootstrap",
     "chance_of_trials",
     "interval",
     "resampled_rows",
-    "tested",
 ]
 
 CLAIMED = ("cagr", "sharpe")  # differences that are tested: one family of comparisons
@@ -147,7 +147,7 @@ def adjusted_p(values: Floats, drawn: Floats, chance_besides: Floats | None = No
     return found
 
 
-def tested(name: str, values: Any) -> Floats:
+def as_compared(name: str, values: Any) -> Floats:
     """A `CLAIMED` measure as it is tested: growth as its logarithm, whose errors lie evenly on both sides."""
     found: Floats = np.log1p(values) if name == "cagr" else np.asarray(values)
     return found
@@ -164,7 +164,7 @@ def chance_of_trials(
     block: float,
     seed: int,
 ) -> Floats:
-    """(samples,) the largest |t| by chance of any `tested` difference of a trial (T − 1, N) to an other (T − 1, K).
+    """(samples,) largest chance |t| of any `as_compared` difference of a trial (T − 1, N) to an other (T − 1, K).
 
     For `adjusted_p`, with the samples of `bootstrap` of the same terms: who looked at N trials made these comparisons.
     """
@@ -196,7 +196,7 @@ def _counts(drawn: Ints) -> Floats:
 
 
 def _moments(counts: Floats, returns: Floats, years: float, rows_per_year: float, free: float) -> Floats:
-    """(2, S, N) `tested` measures of returns (T, N) whose rows are counted as often as (S, T) `counts` says."""
+    """(2, S, N) `as_compared` measures of returns (T, N) whose rows are counted as often as (S, T) `counts` says."""
     rows = len(returns)
     mean = counts @ returns / rows
     center = returns.mean(axis=0)

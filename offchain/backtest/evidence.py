@@ -18,11 +18,11 @@ from offchain.backtest.bootstrap import (
     CLAIMED,
     Interval,
     adjusted_p,
+    as_compared,
     block_length,
     bootstrap,
     chance_of_trials,
     interval,
-    tested,
 )
 from offchain.backtest.errors import BacktestError
 from offchain.backtest.measures import CORE, Track, core
@@ -251,8 +251,8 @@ def _intervals(
         return own, {}
     gaps = {name: np.array([values[0][name] - other[name] for other in values[1:]]) for name in CORE}
     spread = {name: drawn[name][:, :1] - drawn[name][:, 1:] for name in CORE}
-    at = {name: tested(name, [one[name] for one in values]) for name in CLAIMED}
-    around = {name: tested(name, drawn[name]) for name in CLAIMED}
+    at = {name: as_compared(name, [one[name] for one in values]) for name in CLAIMED}
+    around = {name: as_compared(name, drawn[name]) for name in CLAIMED}
     besides = terms.chance(trials, rest, track.years) if trials.size else None
     p = adjusted_p(
         np.concatenate([at[name][0] - at[name][1:] for name in CLAIMED]),

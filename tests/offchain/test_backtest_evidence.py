@@ -18,12 +18,12 @@ from offchain.backtest import BacktestError, Costs, Market, Policy, run, sweep
 from offchain.backtest.bootstrap import (
     Interval,
     adjusted_p,
+    as_compared,
     block_length,
     bootstrap,
     chance_of_trials,
     interval,
     resampled_rows,
-    tested,
 )
 from offchain.backtest.evidence import Evidence, assess
 from offchain.backtest.measures import CORE, Track, measures
@@ -409,8 +409,8 @@ def test_the_trials_chance_is_that_of_the_full_bootstrap() -> None:
     for name in ("cagr", "sharpe"):
         for trial in range(3):
             for other in (3, 4):
-                moved = tested(name, drawn[name][:, trial]) - tested(name, drawn[name][:, other])
-                away = moved - (tested(name, value[trial][name]) - tested(name, value[other][name]))
+                moved = as_compared(name, drawn[name][:, trial]) - as_compared(name, drawn[name][:, other])
+                away = moved - (as_compared(name, value[trial][name]) - as_compared(name, value[other][name]))
                 most = np.maximum(most, np.abs(away) / moved.std())
     found = chance_of_trials(x[:, :3], x[:, 3:], tracks[0].years, 365.0, 0.01, **terms)  # type: ignore[arg-type]
     assert found == pytest.approx(most, rel=1e-6)
