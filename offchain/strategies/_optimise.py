@@ -66,18 +66,31 @@ def mean_of(returns: Floats, kind: str, half_life: float) -> Floats:
         "shrunk": estimators.ShrunkMu,
         "ew": lambda: estimators.EWMu(half_life=half_life, min_observations=1),
     }[kind]()
-    return np.asarray(model.fit(returns).mu_, dtype=np.float64)
+    moves = _moving(returns)
+    found = np.zeros(returns.shape[1])
+    if moves.any():
+        found[moves] = model.fit(returns[:, moves]).mu_
+    return found
 
 
 def covariance_of(returns: Floats, kind: str, half_life: float) -> Floats:
     """(n, n) sample; ledoit-wolf, oas: shrunk towards the identity; ew: exponentially weighted."""
     model = {
-        "sample": estimators.EmpiricalCovariance,
-        "ledoit-wolf": estimators.LedoitWolf,
-        "oas": estimators.OAS,
-        "ew": lambda: estimators.EWCovariance(half_life=half_life, min_observations=1),
+        "sample": lambda: estimators.EmpiricalCovariance(nearest=False),
+        "ledoit-wolf": lambda: estimators.LedoitWolf(nearest=False),
+        "oas": lambda: estimators.OAS(nearest=False),
+        "ew": lambda: estimators.EWCovariance(half_life=half_life, min_observations=1, nearest=False),
     }[kind]()
-    return np.asarray(model.fit(returns).covariance_, dtype=np.float64)
+    moves = _moving(returns)
+    found = np.zeros((returns.shape[1], returns.shape[1]))
+    if moves.any():
+        found[np.ix_(moves, moves)] = model.fit(returns[:, moves]).covariance_
+    return found
+
+
+def _moving(returns: Floats) -> NDArray[np.bool_]:
+    """Which assets' prices change: cash has no variance, which skfolio's estimators refuse."""
+    return np.asarray(np.ptp(returns, axis=0) > 0)
 
 
 def shrunk(covariance: Floats, shrinkage: float) -> Floats:
@@ -176,32 +189,51 @@ def _most(r: Floats, limits: Limits) -> float:
 
 def risk_parity(covariance: Floats, budget: Floats | None, returns: Floats, limits: Limits) -> Floats:
     """Risk contributions wᵢ(Σw)ᵢ in proportion to the budget (None: equal); (Maillard, Roncalli, Teïletche 2010)."""
-    zero, sigma = _scaled(np.zeros(len(covariance)), covariance)
+    keep = limits[1] > 0  # an asset that may not be held contributes nothing
+    sigma, within = covariance[np.ix_(keep, keep)], _only(limits, keep)
+    if keep.sum() < 2:
+        return keep.astype(np.float64)
+    zero, sigma = _scaled(np.zeros(len(sigma)), sigma)
     model = RiskBudgeting(
-        risk_budget=budget, prior_estimator=Given(zero, sigma), solver_params=SOLVER, **_within(limits)
+        risk_budget=None if budget is None else budget[keep],
+        prior_estimator=Given(zero, sigma),
+        solver_params=SOLVER,
+        **_within(within),
     )
-    return _fit(model, returns)
+    return _spread(_fit(model, returns[:, keep]), keep)
 
 
 def hrp(covariance: Floats, returns: Floats, limits: Limits) -> Floats:
     """Hierarchical risk parity (López de Prado 2016)."""
-    if len(covariance) == 1:
-        return np.ones(1)
-    zero, sigma = _scaled(np.zeros(len(covariance)), covariance)
-    model = HierarchicalRiskParity(
-        prior_estimator=Given(zero, sigma), min_weights=limits[0], max_weights=limits[1]
-    )
-    return _fit(model, returns)
+    keep = limits[1] > 0
+    if keep.sum() < 2:
+        return keep.astype(np.float64)
+    zero, sigma = _scaled(np.zeros(int(keep.sum())), covariance[np.ix_(keep, keep)])
+    low, high, _, _ = _only(limits, keep)
+    model = HierarchicalRiskParity(prior_estimator=Given(zero, sigma), min_weights=low, max_weights=high)
+    return _spread(_fit(model, returns[:, keep]), keep)
+
+
+def _only(limits: Limits, keep: NDArray[np.bool_]) -> Limits:
+    low, high, rows, most = limits
+    return low[keep], high[keep], rows[:, keep], most
+
+
+def _spread(w: Floats, keep: NDArray[np.bool_]) -> Floats:
+    out = np.zeros(len(keep))
+    out[keep] = w
+    return out
 
 
 def black_litterman(
     returns: Any, views: list[str], confidences: Any, tau: float, aversion: float, covariance: Any
 ) -> tuple[Floats, Floats]:
     """The posterior mean and covariance of a row: equilibrium of equal weights, then the views (also of one row)."""
+    moves = _moving(returns.to_numpy())
     kinds = {
-        "sample": estimators.EmpiricalCovariance,
-        "ledoit-wolf": estimators.LedoitWolf,
-        "oas": estimators.OAS,
+        "sample": lambda: estimators.EmpiricalCovariance(nearest=False),
+        "ledoit-wolf": lambda: estimators.LedoitWolf(nearest=False),
+        "oas": lambda: estimators.OAS(nearest=False),
     }
     kind = kinds[covariance]()
     prior = EmpiricalPrior(
@@ -209,7 +241,7 @@ def black_litterman(
         covariance_estimator=kind,
     )
     if not views:
-        found = prior.fit(returns).return_distribution_
+        found = prior.fit(returns.loc[:, moves]).return_distribution_
     else:
         model = BlackLitterman(
             views=views,
@@ -217,5 +249,7 @@ def black_litterman(
             tau=tau,
             prior_estimator=prior,
         )
-        found = model.fit(returns).return_distribution_
-    return np.asarray(found.mu, dtype=np.float64), np.asarray(found.covariance, dtype=np.float64)
+        found = model.fit(returns.loc[:, moves]).return_distribution_
+    mean, sigma = np.zeros(len(moves)), np.zeros((len(moves), len(moves)))
+    mean[moves], sigma[np.ix_(moves, moves)] = found.mu, found.covariance
+    return mean, sigma

@@ -13,6 +13,7 @@ that contradict each other are refused, with a smallest set of them that does.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -338,10 +339,12 @@ class _Problem:
             tax = c.tax_rate * c.tax_aversion * realised
         distance = cp.norm1(w - wanted) if whole else 0.5 * cp.sum_squares(w - wanted)
         problem = cp.Problem(cp.Minimize(distance + tax), rules)
-        if whole:
-            problem.solve(solver=cp.SCIPY)
-        else:
-            problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": _tidy checks the answer
+            if whole:
+                problem.solve(solver=cp.SCIPY)
+            else:
+                problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
         return None if w.value is None else np.asarray(w.value, dtype=np.float64)
 
     def _realised(self, cp: Any, w: Any) -> tuple[Any, list[Any]]:

@@ -40,6 +40,8 @@ def _sharpe(x: Floats) -> Floats:
     return np.asarray(-x.mean(axis=0) / np.maximum(x.std(axis=0), 1e-12))
 
 
+POWER = 2  # of genes to weights: small positions are as easy to reach as large ones
+
 OBJECTIVES: dict[str, Callable[[Floats], Floats]] = {
     "drawdown": _drawdown,
     "calmar": _calmar,
@@ -124,7 +126,7 @@ class Genetic(Strategy):
         order = np.argsort(-genes, axis=1, kind="stable")
         w = np.zeros_like(genes)
         chosen = order[:, : max(keep, 1)]
-        np.put_along_axis(w, chosen, np.maximum(np.take_along_axis(genes, chosen, 1), 1e-12), 1)
+        np.put_along_axis(w, chosen, np.maximum(np.take_along_axis(genes, chosen, 1) ** POWER, 1e-12), 1)
         w /= w.sum(axis=1, keepdims=True)
         if self.min_weight > 0:
             w = np.array([_at_least(row, self.min_weight) for row in w])

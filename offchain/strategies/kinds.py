@@ -260,7 +260,7 @@ class BlackLitterman(Estimated):
             mean, covariance = _optimise.black_litterman(
                 x, self._views, confidences, self.tau, self.risk_aversion, self.covariance
             )
-        except ValueError as error:
+        except Exception as error:
             raise StrategyError(f"{self.name}: views: {error}") from None
         return _optimise.mean_variance(
             mean, covariance, self.risk_aversion, x.to_numpy(), self.limits(history)
