@@ -21,7 +21,7 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import Web3Exception, Web3RPCError
 from web3.types import BlockIdentifier, TxParams, TxReceipt
 
-from offchain.chain.errors import TransactionError
+from offchain.chain.errors import ChainError, TransactionError
 from offchain.chain.fees import Fees, raised
 from offchain.chain.sender import ETHER, Sender, find_receipt, is_underpriced
 from offchain.chain.signer import decoded
@@ -149,14 +149,19 @@ class Dispatch:
                 return fate
 
     def reopen(self, vault: str, chain_id: int) -> None:
-        """Runs of the vault whose block has been replaced since are settled anew, and their costs with them."""
+        """Runs of the vault whose block has been replaced since are settled anew, and their costs with them.
+
+        ChainError while the node has not come to where the vault's last transaction is: what it shows is old.
+        """
         mined = self.journal.mined_attempts(vault, chain_id, REORG_ATTEMPTS)
         newest = self.web3.eth.block_number if mined else 0
         for attempt in mined:
             number = attempt.block or 0
-            if not newest - REORG_BLOCKS < number <= newest:  # above it: the node is behind
-                continue
-            if block_at(self.web3, number).hash != attempt.block_hash:
+            if number > newest:
+                raise ChainError(
+                    f"the node is behind: it is at block {newest}, {attempt.tx_hash} was in {number}: try again"
+                )
+            if number > newest - REORG_BLOCKS and block_at(self.web3, number).hash != attempt.block_hash:
                 self.journal.dropped(attempt)
                 log.warning("its block was replaced", vault=vault, tx_hash=attempt.tx_hash)
 
@@ -277,14 +282,15 @@ class Dispatch:
         if calling and (run is None or run.status not in UNFINISHED or head.time > (run.deadline or 0)):
             self._replace(last, Purpose.CANCEL, head, LATE)
             return
-        stuck, lost = self._is_stuck(last, head), self._is_lost(last, head)
-        if not stuck and not lost:
+        lost = self._is_lost(last, head)
+        if not lost and not self._is_stuck(last, head):
             return
         if calling and (refusal := self._refusal(attempts)):
             self._replace(last, Purpose.CANCEL, head, f"the vault would refuse it now: {refusal}")
-        elif (not stuck or not self._replace(last, Purpose(last.purpose), head)) and lost:
-            public = self.sender.relay is not None and self._is_public(last, head)
-            self._deliver(last, public)
+        elif lost:
+            self._deliver(last, public=self.sender.relay is not None)
+        else:
+            self._replace(last, Purpose(last.purpose), head)
 
     def _is_stuck(self, last: Attempt, head: BlockRef) -> bool:
         """It is the account's next transaction and has waited too long, or the node found it too cheap."""
@@ -295,11 +301,12 @@ class Dispatch:
         return self.web3.eth.get_transaction_count(sender, "latest") == last.nonce
 
     def _is_lost(self, last: Attempt, head: BlockRef) -> bool:
-        """The node does not know it, though it should."""
-        if self.sender.relay is not None and not self._is_public(last, head):
-            return (
-                head.number > last.sent_block and head.number % 2 == 0
-            )  # a relay does not say: hand it over again
+        """The node does not know it, though it should. Not so what it found too cheap: that is to be replaced.
+
+        A relay does not say what it has: what was given to one alone is replaced when its time is up.
+        """
+        if is_underpriced(last.note) or (self.sender.relay is not None and not self._is_public(last, head)):
+            return False
         try:
             return not self.web3.eth.get_transaction(last.tx_hash)  # type: ignore[arg-type]
         except Web3Exception:

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from web3.contract import Contract
 from web3.logs import DISCARD
 
+from offchain.chain.errors import ChainError
 from offchain.chain.pools import read_pools
 from offchain.chain.sender import Sender
 from offchain.cli import app
 from offchain.demo.world import World
-from offchain.keeper import loop
+from offchain.keeper import dispatch, loop
 from offchain.keeper.costs import Entry
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Keeper, Outcome
@@ -305,14 +306,16 @@ def test_a_replaced_block_without_the_transaction_leaves_no_row(
 
 
 def test_a_node_that_is_behind_does_not_count_twice(world: World, vault: Contract, journal: Journal) -> None:
-    """The keeper sees the state before its own transaction once more, and sends the same again."""
+    """The keeper sees the state before its own transaction once more, and waits until the chain is as long again."""
     chain = world.chain
     snapshot = chain._rpc("evm_snapshot", [])
     keeper = make_keeper(world, vault, journal)
     keeper.once()
     chain._rpc("evm_revert", [snapshot])
-    assert keeper.once().status == Status.CONFIRMED
-    assert keeper.once().status == Status.SKIPPED
+    with pytest.raises(ChainError, match="the node is behind"):
+        keeper.once()
+    chain.mine(chain.now + 1)
+    assert keeper.once().status == Status.SKIPPED  # the same transaction again, and then nothing to do
     assert len(rebalances(vault)) == len(ledger(journal, vault)) == 1
 
 
@@ -322,7 +325,7 @@ def test_bookkeeping_that_fails_does_not_stop_the_keeper(
     def broken(*_: object) -> Entry:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(loop, "entry", broken)
+    monkeypatch.setattr(dispatch, "entry", broken)
     assert make_keeper(world, vault, journal).once().status == Status.CONFIRMED
     assert [run.status for run in journal.runs()] == [Status.CONFIRMED]
     assert ledger(journal, vault) == []

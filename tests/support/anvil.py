@@ -1,0 +1,78 @@
+"""A chain that the test is the miner of: anvil on a free port, as a `LocalChain`, ended with the `with` block."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from web3 import HTTPProvider, Web3
+
+from offchain.demo.localchain import LocalChain, _free_port, _stop, accounts, node_modules
+
+CHAIN_ID = 31337
+
+
+class Anvil(LocalChain):
+    """Blocks are mined when the test says so, once `automine(False)` was called."""
+
+    def automine(self, on: bool) -> None:
+        self._rpc("evm_setAutomine", [on])
+
+    def mine_blocks(self, number: int = 1, seconds: int = 12) -> None:
+        """Blocks with what waits in the pool, as far as it pays enough."""
+        for _ in range(number):
+            self._rpc("evm_mine", [self.now + seconds])
+
+    def mine_empty(self, number: int = 1, seconds: int = 12) -> None:
+        """Blocks that leave the pool waiting: their base fee is more than anything in it offers."""
+        for _ in range(number):
+            self.base_fee(10**15)
+            self._rpc("evm_mine", [self.now + seconds])
+        self.base_fee(10**9)
+
+    def base_fee(self, wei: int) -> None:
+        """Of the next block."""
+        self._rpc("anvil_setNextBlockBaseFeePerGas", [hex(wei)])
+
+    def reorganise(self, depth: int, *raw: str) -> None:
+        """Replace the newest `depth` blocks; the first new one holds `raw`."""
+        self._rpc("anvil_reorg", [depth, [[tx, 0] for tx in raw]])
+
+    def drop(self, tx_hash: str) -> None:
+        """Out of the pool."""
+        self._rpc("anvil_dropTransaction", [tx_hash])
+
+    def pool(self) -> dict[str, Any]:
+        """What waits, by nonce, of each account."""
+        content = self._rpc("txpool_content", [])["pending"]
+        return {sender: {int(n): tx for n, tx in txs.items()} for sender, txs in content.items()}
+
+
+@contextmanager
+def anvil(start: int | None = None) -> Iterator[Anvil]:
+    """A new chain; its clock begins at `start` (timestamp)."""
+    port = _free_port()
+    command = [str(node_modules() / ".bin" / "anvil"), f"--port={port}", "--silent", "--hardfork=shanghai"]
+    command += ["--gas-limit=30000000", "--base-fee=1000000000", "--balance=1000000"]
+    if start is not None:
+        command.append(f"--timestamp={start}")
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": 60}))
+        give_up = time.monotonic() + 60
+        while not web3.is_connected():
+            assert process.poll() is None and time.monotonic() < give_up, "anvil did not start"
+            time.sleep(0.05)
+        yield Anvil(web3, url, accounts())
+    finally:
+        _stop(process)
