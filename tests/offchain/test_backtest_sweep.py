@@ -490,3 +490,17 @@ def test_targets_of_a_strategy_are_worked_out_once_and_shared() -> None:
 def test_a_grid_that_cannot_be_is_refused_by_its_key(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BacktestError, match="^" + re.escape(message)):
         grid(settings, BASE, lambda _: np.full(4, 0.25))
+
+
+# ---------------------------------------------------------------- very large markets
+
+
+def test_trades_of_a_market_too_large_for_one_in_every_row_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = run(small(), bands(1)[0], COSTS)
+    monkeypatch.setattr(sys.modules["offchain.backtest.engine"], "MOST_ROOM", 0)
+    exact = run(small(), bands(1)[0], COSTS)
+    assert exact.rebalances > 100 and exact.statistics == whole.statistics
+    for name in ("trades", "units", "trade_rows", "trade_kinds", "trade_costs", "value"):
+        assert (getattr(exact, name) == getattr(whole, name)).all()
