@@ -491,7 +491,7 @@ def _of_choosing(evidence: Evidence, tried: Trials) -> list[str]:
             else f"choosing {'helped' if gap.value > 0 else 'hurt'}"
         )
         found.append(
-            "Walk-forward, the best so far held for the time after it, earned "
+            "Walk-forward, the best of one span held for the span after it, earned "
             f"{_percent(tried.walk_cagr)} %/year out of sample; against the mean of all trials that is "
             f"{value} %/year, {_level(gap)} interval {low} to {high}: {verdict}."
         )
