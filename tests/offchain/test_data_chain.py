@@ -92,9 +92,9 @@ def feed(chain: LocalChain) -> Feed:
 
 
 def test_rounds_are_known_at_each_row_across_phases(feed: Feed, chain: LocalChain, tmp_path: Path) -> None:
-    found = read(**chainlink(chain.url, tmp_path, feed.proxy.address))
+    found = read(**chainlink(chain.url, tmp_path, feed.proxy.address, every="1h"))
     assert found.market.names == ("ETH",)
-    assert found.market.times[0] == FIRST + 5 * DAY and len(found.market.times) == 31
+    assert found.market.times[0] == FIRST + 5 * DAY and len(found.market.times) == 31 * 24
     assert found.market.prices[:, 0].tolist() == [feed.at(int(t)) for t in found.market.times]
 
 
