@@ -208,6 +208,9 @@ def hrp(covariance: Floats, returns: Floats, limits: Limits) -> Floats:
     keep = limits[1] > 0
     if keep.sum() < 2:
         return keep.astype(np.float64)
+    still = keep & ~_moving(returns)
+    if still.any():  # no variance: in the limit it takes all
+        return np.asarray(still / still.sum(), dtype=np.float64)
     zero, sigma = _scaled(np.zeros(int(keep.sum())), covariance[np.ix_(keep, keep)])
     low, high, _, _ = _only(limits, keep)
     model = HierarchicalRiskParity(prior_estimator=Given(zero, sigma), min_weights=low, max_weights=high)
