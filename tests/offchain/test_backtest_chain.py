@@ -17,6 +17,8 @@ from offchain.backtest.chain.evm import EvmChain, _encoded
 from offchain.backtest.chain.ledger import Ledger
 from offchain.backtest.chain.replay import play, replay
 from offchain.backtest.chain.scenario import Scenario
+from offchain.planner import Plan, Problem
+from offchain.planner import plan as joint_plan
 from offchain.policy import DAY, WAD, CalendarUnit, Mode
 
 ROWS = 540  # days of trading: a little more than two years
@@ -181,6 +183,24 @@ def test_a_stable_pair_at_exactly_one() -> None:
     assert results[0].snapshots == results[1].snapshots
     ticks = {pool.tick for (pool,) in results[0].pools if pool.sqrt_price_x96 == 2**96}
     assert ticks == {-1, 0}
+
+
+def test_what_a_clumsy_planner_leaves_on_the_executor_is_the_next_trade_s() -> None:
+    """It sends a unit more than its legs sell; legs that sell all that is there find it later."""
+
+    def clumsy(problem: Problem) -> Plan:
+        plan = joint_plan(problem)
+        return replace(plan, sells=tuple(sell + 1000 * (sell > 0) for sell in plan.sells))
+
+    policy, pools, vault = JOBS["threshold"]
+    results = [
+        replay(market(200), policy, engine=e, pools=pools, vault=vault, planner=clumsy)
+        for e in ("integer", "evm")
+    ]
+    assert results[0].snapshots == results[1].snapshots
+    assert results[0].pools == results[1].pools
+    assert results[0].rebalances >= 4
+    assert results[0].final_value < replay(market(200), policy, pools=pools, vault=vault).final_value
 
 
 # ---------------------------------------------------------------- what the result says

@@ -39,6 +39,7 @@ class Ledger:
         self._state = scenario.state  # as stored: fees and budgets as of their last change
         self._pools = {pool.address: pool for pool in scenario.pools}
         self._head = scenario.genesis
+        self._left: dict[str, int] = {}  # token units that a plan left on the executor
         self._flows = 0  # sequence number
         self._now = scenario.state.time
         self._block = FIRST_BLOCK - 1
@@ -111,7 +112,7 @@ class Ledger:
         assert plan is not None
         state, now = self._state, self._now
         sent = policy.clip_sells(replace(state, time=now), plan.sells)
-        after, pools = self._execute(plan.payload, state, sent)
+        after, pools, left = self._execute(plan.payload, state, sent)
         verdict = policy.check_rebalance(
             state, plan.sells, after, plan.session, deadline, now, executor=executor
         )
@@ -134,14 +135,15 @@ class Ledger:
             payload_hash=keccak(plan.payload),
             decision=decision.commitment,
         )
-        self._state, self._pools, self._head = verdict.state, pools, head_after(entry)
+        self._state, self._pools, self._left = verdict.state, pools, left
+        self._head = head_after(entry)
 
     def _execute(
         self, payload: bytes, state: VaultState, sent: Sequence[int]
-    ) -> tuple[list[int], dict[str, Pool]]:
-        """What Executor.vy makes of the payload: the vault's balances and the pools after it."""
+    ) -> tuple[list[int], dict[str, Pool], dict[str, int]]:
+        """What Executor.vy makes of the payload: the vault's balances, the pools, what it is left with."""
         tokens = [asset.token for asset in state.assets]
-        held = dict(zip(tokens, sent, strict=True))  # by the executor
+        held = self._left | {t: s + self._left.get(t, 0) for t, s in zip(tokens, sent, strict=True)}
         back = [q - s for q, s in zip(state.balances, sent, strict=True)]
         pools = dict(self._pools)
         for leg in decode(payload):
@@ -161,7 +163,7 @@ class Ledger:
                 back[tokens.index(token_out)] += paid
             else:
                 held[token_out] = held.get(token_out, 0) + paid
-        return back, pools
+        return back, pools, held
 
     @property
     def _feed_scale(self) -> int:
