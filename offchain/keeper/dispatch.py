@@ -262,7 +262,7 @@ class Dispatch:
 
     def _cost(self, run: Run, receipt: TxReceipt) -> Entry | None:
         """The line for the ledger of a mined transaction; bookkeeping that fails never stops the keeper."""
-        if run.record is None:
+        if not run.record:
             return None
         try:
             return entry(self.web3, run.record, receipt)

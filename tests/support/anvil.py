@@ -10,9 +10,9 @@ from typing import Any
 
 from web3 import HTTPProvider, Web3
 
-from offchain.demo.localchain import LocalChain, _free_port, _stop, accounts, node_modules
+from offchain.demo.localchain import BLOCK_GAS_LIMIT, LocalChain, _free_port, _stop, accounts, node_modules
 
-CHAIN_ID = 31337
+SMALL = 20_000  # units: no transaction fits
 
 
 class Anvil(LocalChain):
@@ -26,12 +26,11 @@ class Anvil(LocalChain):
         for _ in range(number):
             self._rpc("evm_mine", [self.now + seconds])
 
-    def mine_empty(self, number: int = 1, seconds: int = 12) -> None:
-        """Blocks that leave the pool waiting: their base fee is more than anything in it offers."""
-        for _ in range(number):
-            self.base_fee(10**15)
-            self._rpc("evm_mine", [self.now + seconds])
-        self.base_fee(10**9)
+    def mine_past(self, number: int = 1, seconds: int = 12) -> None:
+        """Blocks that leave the pool waiting: nothing in it fits into their gas limit."""
+        self._rpc("evm_setBlockGasLimit", [hex(SMALL)])
+        self.mine_blocks(number, seconds)
+        self._rpc("evm_setBlockGasLimit", [hex(BLOCK_GAS_LIMIT)])
 
     def base_fee(self, wei: int) -> None:
         """Of the next block."""
@@ -48,7 +47,10 @@ class Anvil(LocalChain):
     def pool(self) -> dict[str, Any]:
         """What waits, by nonce, of each account."""
         content = self._rpc("txpool_content", [])["pending"]
-        return {sender: {int(n): tx for n, tx in txs.items()} for sender, txs in content.items()}
+        return {
+            Web3.to_checksum_address(sender): {int(nonce): tx for nonce, tx in waiting.items()}
+            for sender, waiting in content.items()
+        }
 
 
 @contextmanager
@@ -56,7 +58,7 @@ def anvil(start: int | None = None) -> Iterator[Anvil]:
     """A new chain; its clock begins at `start` (timestamp)."""
     port = _free_port()
     command = [str(node_modules() / ".bin" / "anvil"), f"--port={port}", "--silent", "--hardfork=shanghai"]
-    command += ["--gas-limit=30000000", "--base-fee=1000000000", "--balance=1000000"]
+    command += [f"--gas-limit={BLOCK_GAS_LIMIT}", "--base-fee=1000000000", "--balance=1000000"]
     if start is not None:
         command.append(f"--timestamp={start}")
     process = subprocess.Popen(

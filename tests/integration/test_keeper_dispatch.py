@@ -1,0 +1,570 @@
+"""What becomes of transactions on a real chain: replaced, cancelled, reorganised, lost. anvil mines on call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web3 import HTTPProvider, Web3
+from web3.contract import Contract
+from web3.types import RPCEndpoint
+
+from offchain.chain.errors import ChainError
+from offchain.chain.fees import Fees
+from offchain.chain.sender import Relay, Sender
+from offchain.chain.signer import decoded
+from offchain.keeper.dispatch import Dispatch, Fate
+from offchain.keeper.journal import Attempt, Journal, NonceState, Purpose, Run, Status
+from tests.support.anvil import Anvil, anvil
+
+START = 1_700_000_000
+GWEI = 10**9
+
+
+@dataclass
+class Stage:
+    """A chain that mines on call, a contract that can refuse, and one account's transactions."""
+
+    chain: Anvil
+    token: Contract
+    journal: Journal
+    sender: Sender
+    vaults: int = 0
+
+    @property
+    def dispatch(self) -> Dispatch:
+        return Dispatch(self.sender.web3, self.sender, self.journal)
+
+    @property
+    def keeper(self) -> Any:
+        return self.sender.account
+
+    def settings(self, **changes: Any) -> None:
+        self.sender = replace(self.sender, **changes)
+
+    def allow(self, amount: int) -> None:
+        """The contract accepts `call` for so much; 0: it refuses."""
+        self.chain.automine(True)
+        self.chain.send(self.chain.accounts[0], self.token.functions.approve(self.keeper.address, amount))
+        self.chain.automine(False)
+
+    def plan(self, seconds: int = 600) -> int:
+        self.vaults += 1
+        vault = Web3.to_checksum_address(f"0x{self.vaults:040x}")
+        deadline = self.chain.now + seconds
+        run = self.journal.plan(vault, 31337, self.chain.web3.eth.block_number, 1, "due", "0x", "", deadline)
+        self.journal.simulated(run)
+        return run
+
+    def submit(self, seconds: int = 600) -> tuple[int, Fate]:
+        run = self.plan(seconds)
+        owner = self.chain.accounts[0].address
+        call = self.token.functions.transferFrom(owner, self.chain.accounts[9].address, 1)
+        return run, self.dispatch.submit(run, call)
+
+    def look(self, run: int) -> Fate:
+        return self.dispatch.follow(self.run(run))
+
+    def run(self, run: int) -> Run:
+        return self.journal.run(run)
+
+    def attempts(self, run: int) -> list[Attempt]:
+        found = self.run(run)
+        return list(self.journal.attempts(31337, self.keeper.address, found.nonce or 0))
+
+    def done(self) -> int:
+        """How often the call happened."""
+        return int(self.token.functions.balanceOf(self.chain.accounts[9].address).call())
+
+    def count(self) -> int:
+        return int(self.chain.web3.eth.get_transaction_count(self.keeper.address))
+
+    def states(self) -> dict[int, str]:
+        rows = self.journal.open_nonces(31337, self.keeper.address)
+        return {nonce.nonce: nonce.state for nonce, _ in rows}
+
+
+@pytest.fixture
+def stage(journal: Journal) -> Iterator[Stage]:
+    with anvil(START) as chain:
+        owner = chain.accounts[0]
+        token = chain.deploy(owner, "TestToken", "Test", "TEST", 18)
+        chain.send(owner, token.functions.mint(owner.address, 10**6))
+        sender = Sender(
+            chain.web3, chain.accounts[1], receipt_timeout_seconds=0, poll_seconds=0.001, confirmations=1
+        )
+        found = Stage(chain, token, journal, sender)
+        found.allow(10**6)
+        yield found
+
+
+def test_mined_and_confirmed(stage: Stage) -> None:
+    run, fate = stage.submit()
+    assert (fate.status, stage.done()) == (Status.SENT, 0)
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert fate.status == Status.CONFIRMED
+    (attempt,) = stage.attempts(run)
+    assert attempt.block == stage.chain.web3.eth.block_number
+    assert attempt.gas_wei == fate.receipt["gasUsed"] * fate.receipt["effectiveGasPrice"]  # type: ignore[index]
+    assert (stage.states(), stage.done()) == ({}, 1)
+
+
+def test_confirmed_only_as_deep_as_it_has_to_be(stage: Stage) -> None:
+    stage.settings(confirmations=3)
+    run, _ = stage.submit()
+    stage.chain.mine_blocks(2)
+    fate = stage.look(run)
+    assert (fate.status, stage.run(run).status) == (Status.MINED, Status.MINED)
+    assert fate.reason.endswith("; 2 of 3 confirmations")
+    stage.chain.mine_blocks()
+    assert (stage.look(run).status, stage.run(run).status) == (Status.CONFIRMED, Status.CONFIRMED)
+
+
+def test_what_reverts_on_chain_says_why(stage: Stage) -> None:
+    run, _ = stage.submit()
+    revoke = stage.token.functions.approve(stage.keeper.address, 0)
+    owner = stage.chain.accounts[0]
+    signed = owner.sign_transaction(
+        revoke.build_transaction(
+            {
+                "nonce": stage.chain.web3.eth.get_transaction_count(owner.address),
+                "gas": 100_000,
+                "gasPrice": 10**12,
+            }
+        )
+    )
+    stage.chain.web3.eth.send_raw_transaction(signed.raw_transaction)
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert fate.status == Status.FAILED
+    assert fate.reason == "reverted on chain: state moved before it was mined"
+    assert (stage.states(), stage.done()) == ({}, 0)
+    assert stage.journal.gas_spent(31337, stage.keeper.address, START) > 0
+
+
+# ---------------------------------------------------------------- replacement
+
+
+def stick(stage: Stage, seconds: int = 60) -> None:
+    """Time passes and it is not mined."""
+    stage.chain.mine_past(1, seconds)
+
+
+def test_what_is_stuck_is_offered_for_more_with_its_nonce(stage: Stage) -> None:
+    run, _ = stage.submit()
+    stick(stage, 59)
+    assert stage.look(run).status == Status.SENT
+    assert len(stage.attempts(run)) == 1
+    stick(stage, 1)
+    stage.look(run)
+    first, second = stage.attempts(run)
+    assert (first.nonce, first.purpose) == (second.nonce, second.purpose) == (0, Purpose.CALL)
+    assert second.max_fee * 8 >= first.max_fee * 9
+    assert (second.tip or 0) * 8 >= (first.tip or 0) * 9
+    (waiting,) = stage.chain.pool()[stage.keeper.address].values()
+    assert waiting["hash"] == second.tx_hash  # the node took it in the other's place
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.CONFIRMED
+    assert (stage.run(run).tx_hash, stage.done(), stage.count()) == (second.tx_hash, 1, 1)
+
+
+def test_whichever_attempt_is_mined_settles_the_run(stage: Stage) -> None:
+    run, _ = stage.submit()
+    stick(stage)
+    stage.look(run)
+    first, second = stage.attempts(run)
+    stage.chain.drop(second.tx_hash)
+    stage.chain.web3.eth.send_raw_transaction(first.raw)  # type: ignore[arg-type]
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.CONFIRMED
+    assert (stage.run(run).tx_hash, stage.done()) == (first.tx_hash, 1)
+
+
+def test_a_limit_stops_replacements(stage: Stage) -> None:
+    stage.settings(max_fee_wei=3 * GWEI)
+    run, _ = stage.submit()
+    for _ in range(3):
+        stick(stage)
+        stage.look(run)
+    fees = [attempt.max_fee for attempt in stage.attempts(run)]
+    assert 1 <= len(fees) < 4
+    assert max(fees) <= 3 * GWEI
+    assert stage.run(run).status == Status.SENT
+
+
+def test_only_the_account_s_next_transaction_is_replaced(stage: Stage) -> None:
+    one, _ = stage.submit()
+    two, _ = stage.submit()
+    stick(stage)
+    stage.look(two)
+    assert len(stage.attempts(two)) == 1
+    stage.look(one)
+    assert len(stage.attempts(one)) == 2
+    stage.chain.mine_blocks()
+    assert (stage.look(one).status, stage.look(two).status) == (Status.CONFIRMED, Status.CONFIRMED)
+    assert stage.done() == 2
+
+
+def test_what_the_pool_lost_is_sent_again_as_it_was(stage: Stage) -> None:
+    run, fate = stage.submit()
+    stage.chain.drop(fate.tx_hash or "")
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.SENT
+    assert list(stage.chain.pool()[stage.keeper.address]) == [0]
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.CONFIRMED
+    assert (len(stage.attempts(run)), stage.done()) == (1, 1)
+
+
+# ---------------------------------------------------------------- giving up
+
+
+def lapsed(stage: Stage) -> int:
+    """A run whose transaction the pool lost, and whose deadline has passed."""
+    run, fate = stage.submit(seconds=30)
+    stage.chain.drop(fate.tx_hash or "")
+    stage.chain.mine_blocks(1, 31)
+    return run
+
+
+def test_a_deadline_that_passed_frees_the_nonce_with_a_cancel(stage: Stage) -> None:
+    run = lapsed(stage)
+    fate = stage.look(run)
+    assert (fate.status, fate.reason) == (Status.FAILED, "its deadline passed before it was mined")
+    stage.dispatch.tend(31337)
+    call, cancel = stage.attempts(run)
+    assert cancel.purpose == Purpose.CANCEL
+    said = decoded(cancel.raw)
+    assert (said["to"], said["value"], said["data"], said["nonce"]) == (
+        stage.keeper.address,
+        0,
+        b"",
+        call.nonce,
+    )
+    assert cancel.max_fee * 8 >= call.max_fee * 9
+    other, _ = stage.submit()  # behind it, not in its place
+    assert stage.run(other).nonce == 1
+    stage.chain.mine_blocks()
+    assert stage.look(other).status == Status.CONFIRMED
+    stage.dispatch.tend(31337)
+    assert (stage.run(run).status, stage.done(), stage.count(), stage.states()) == (Status.FAILED, 1, 2, {})
+
+
+def test_a_cancel_that_is_stuck_is_replaced_too(stage: Stage) -> None:
+    run, _ = stage.submit(seconds=30)
+    stick(stage, 31)
+    stage.look(run)
+    stage.dispatch.tend(31337)
+    stick(stage, 60)
+    stage.dispatch.tend(31337)
+    purposes = [attempt.purpose for attempt in stage.attempts(run)]
+    assert purposes == [Purpose.CALL, Purpose.CANCEL, Purpose.CANCEL]
+    stage.chain.mine_blocks()
+    stage.dispatch.tend(31337)
+    assert (stage.states(), stage.done()) == ({}, 0)
+
+
+def test_what_the_vault_would_refuse_now_is_cancelled_and_not_replaced(stage: Stage) -> None:
+    run, fate = stage.submit()
+    stage.chain.drop(fate.tx_hash or "")
+    stage.allow(0)
+    assert stage.look(run).status == Status.SENT  # it may still be mined somewhere
+    call, cancel = stage.attempts(run)
+    assert (call.purpose, cancel.purpose) == (Purpose.CALL, Purpose.CANCEL)
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert fate.status == stage.run(run).status == Status.FAILED
+    assert fate.reason.startswith("the vault would refuse it now: ")
+    assert (stage.states(), stage.done(), stage.count()) == ({}, 0, 1)
+
+
+def test_what_is_refused_just_before_it_is_sent_is_not_sent(stage: Stage) -> None:
+    class Late(Sender):
+        def sign(self, *args: Any) -> Any:
+            stage.allow(0)
+            return super().sign(*args)
+
+    stage.sender = Late(**{**stage.sender.__dict__})
+    run, fate = stage.submit()
+    assert fate.status == stage.run(run).status == Status.FAILED
+    assert fate.reason.startswith("the vault refuses in simulation: ")
+    assert (stage.chain.pool(), stage.states()) == ({}, {0: NonceState.FREE})
+
+
+def test_a_run_that_was_given_up_wrongly_is_mined_after_all(stage: Stage, tmp_path: Path) -> None:
+    run, _ = stage.submit(seconds=30)
+    stage.settings(kill_switch=tmp_path / "stop")
+    (tmp_path / "stop").touch()
+    stick(stage, 31)
+    assert stage.look(run).status == Status.FAILED
+    stage.chain.mine_blocks()
+    stage.dispatch.tend(31337)
+    found = stage.run(run)
+    assert found.status == Status.CONFIRMED
+    assert found.reason == "mined after all (its deadline passed before it was mined)"
+
+
+def test_with_the_kill_switch_on_open_transactions_are_only_watched(stage: Stage, tmp_path: Path) -> None:
+    run, fate = stage.submit()
+    stage.settings(kill_switch=tmp_path / "stop")
+    (tmp_path / "stop").touch()
+    stage.chain.drop(fate.tx_hash or "")
+    stick(stage, 600)
+    stage.look(run)
+    stick(stage, 60)
+    stage.dispatch.tend(31337)
+    assert (stage.chain.pool(), len(stage.attempts(run))) == ({}, 1)
+
+
+# ---------------------------------------------------------------- reorganisations
+
+
+def mined(stage: Stage, **settings: Any) -> tuple[int, Attempt]:
+    """A run whose transaction is in the newest block, known to be."""
+    stage.settings(**{"confirmations": 4} | settings)
+    run, _ = stage.submit()
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == (Status.MINED if stage.sender.confirmations != 1 else Status.CONFIRMED)
+    return run, stage.attempts(run)[0]
+
+
+def settle(stage: Stage, run: int) -> Fate:
+    stage.dispatch.reopen(stage.run(run).vault, 31337)
+    return stage.look(run)
+
+
+def test_the_same_transaction_in_another_block(stage: Stage) -> None:
+    run, before = mined(stage)
+    stage.chain.mine_blocks()
+    stage.chain.reorganise(2, before.raw)
+    stage.chain.mine_blocks()
+    assert settle(stage, run).status == Status.MINED
+    (after,) = stage.attempts(run)
+    assert (after.tx_hash, after.block) == (before.tx_hash, before.block)
+    assert after.block_hash not in (None, before.block_hash)
+    assert stage.done() == 1
+
+
+@pytest.mark.parametrize("confirmations", [1, 4])
+def test_a_transaction_that_is_not_in_the_chain_any_more_is_sent_again(
+    stage: Stage, confirmations: int
+) -> None:
+    run, before = mined(stage, confirmations=confirmations)
+    stage.chain.reorganise(1)
+    assert (stage.done(), stage.count()) == (0, 0)
+    assert settle(stage, run).status == Status.SENT
+    stage.chain.mine_blocks(4)
+    assert stage.look(run).status == Status.CONFIRMED
+    assert [attempt.tx_hash for attempt in stage.attempts(run)] == [before.tx_hash]
+    assert stage.done() == 1
+
+
+def test_a_transaction_whose_purpose_went_with_its_block_is_dropped(stage: Stage) -> None:
+    run, _ = mined(stage)
+    stage.chain.reorganise(1)
+    stage.allow(0)
+    assert settle(stage, run).status == Status.SENT
+    stage.chain.mine_blocks()
+    assert settle(stage, run).status == Status.FAILED
+    assert stage.run(run).reason.startswith("the vault would refuse it now: ")
+    assert (stage.done(), stage.count()) == (0, 1)
+    other, _ = stage.submit()
+    assert stage.run(other).status == Status.FAILED  # refused, and it left no gap
+    stage.allow(10)
+    last, _ = stage.submit()
+    assert stage.run(last).nonce == 1
+
+
+def test_nonces_stay_in_step_with_a_chain_that_went_back(stage: Stage) -> None:
+    run = lapsed(stage)
+    stage.look(run)
+    stage.dispatch.tend(31337)
+    stage.chain.mine_blocks()
+    stage.dispatch.tend(31337)
+    assert (stage.states(), stage.count()) == ({}, 1)  # the cancel has used the nonce
+    stage.chain.reorganise(1)
+    stage.chain.mine_blocks(1)
+    other, _ = stage.submit()
+    assert stage.run(other).nonce == 1
+    stage.dispatch.tend(31337)
+    stage.chain.mine_blocks(2)
+    assert stage.look(other).status == Status.CONFIRMED
+    assert (stage.count(), stage.done()) == (2, 1)
+
+
+def test_a_node_that_is_behind_is_waited_for(stage: Stage) -> None:
+    run, _ = mined(stage)
+    stage.chain._rpc("anvil_rollback", [1])
+    with pytest.raises(ChainError, match="the node is behind"):
+        settle(stage, run)
+    assert stage.run(run).status == Status.MINED
+
+
+# ---------------------------------------------------------------- several of one account
+
+
+def test_transactions_of_several_vaults_wait_together(stage: Stage) -> None:
+    runs = [stage.submit()[0] for _ in range(5)]
+    assert [stage.run(run).nonce for run in runs] == [0, 1, 2, 3, 4]
+    stage.chain.mine_blocks()
+    assert {stage.look(run).status for run in runs} == {Status.CONFIRMED}
+    assert stage.done() == 5
+
+
+def test_two_keepers_with_one_journal_and_one_account(stage: Stage, journal: Journal) -> None:
+    stage.chain.automine(True)
+    runs = [stage.plan() for _ in range(12)]
+    owner, receiver = stage.chain.accounts[0].address, stage.chain.accounts[9].address
+    fates: list[Fate] = []
+
+    def keeper(mine: list[int]) -> None:
+        web3 = Web3(HTTPProvider(stage.chain.url))
+        own = Journal(journal.path)
+        sender = replace(stage.sender, web3=web3, receipt_timeout_seconds=30)
+        call = web3.eth.contract(stage.token.address, abi=stage.token.abi).functions
+        for run in mine:
+            fates.append(Dispatch(web3, sender, own).submit(run, call.transferFrom(owner, receiver, 1)))
+        own.close()
+
+    threads = [threading.Thread(target=keeper, args=(runs[k::2],)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [fate.status for fate in fates] == [Status.CONFIRMED] * 12
+    assert sorted(stage.run(run).nonce or 0 for run in runs) == list(range(12))
+    assert (stage.done(), stage.count()) == (12, 12)
+
+
+def test_two_keepers_with_a_journal_each_and_one_account(stage: Stage, tmp_path: Path) -> None:
+    """Both sign nonce 0; the node takes one. The other's run fails when the chain shows whose nonce it was."""
+    other = Stage(stage.chain, stage.token, Journal(tmp_path / "other.sqlite"), stage.sender)
+    run = stage.plan()
+    theirs, _ = other.submit()
+    nonce = stage.journal.reserve(run, stage.keeper.address, 0, 0)  # it had asked before the other one sent
+    call = stage.token.functions.transferFrom(
+        stage.chain.accounts[0].address, stage.chain.accounts[9].address, 7
+    )
+    signed = stage.sender.sign(stage.sender.prepare(call), nonce, Fees(2 * GWEI, 1))
+    stage.journal.sent(run, signed, 1, stage.chain.now)
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert fate.status == Status.FAILED
+    assert fate.reason.endswith(f"used nonce 0: {other.run(theirs).tx_hash}")
+    assert other.look(theirs).status == Status.CONFIRMED
+    again, _ = stage.submit()
+    assert stage.run(again).nonce == 1
+    assert stage.done() == 1
+    other.journal.close()
+
+
+def test_a_gap_that_nobody_fills_is_filled(stage: Stage) -> None:
+    foreign = stage.sender.sign(stage.sender.nothing(), 0, Fees(2 * GWEI, GWEI))
+    stage.sender.send(foreign.raw, foreign.tx_hash)
+    run, _ = stage.submit()
+    assert stage.run(run).nonce == 1
+    stage.chain.drop(foreign.tx_hash)
+    stage.chain.mine_blocks(1, 60)
+    assert (stage.look(run).status, stage.count()) == (Status.SENT, 0)
+    stage.dispatch.tend(31337)
+    stage.look(run)
+    stage.chain.mine_blocks(2)
+    assert stage.look(run).status == Status.CONFIRMED
+    assert (stage.count(), stage.done()) == (2, 1)
+
+
+def test_a_reserved_nonce_whose_keeper_is_gone_is_given_back(stage: Stage) -> None:
+    gone = stage.plan(seconds=30)
+    stage.journal.reserve(gone, stage.keeper.address, 0, 0)
+    run, _ = stage.submit()
+    assert stage.run(run).nonce == 1
+    stage.chain.mine_blocks(1, 31)
+    stage.dispatch.tend(31337)
+    assert stage.run(gone).reason == "interrupted before anything was sent"
+    stage.dispatch.tend(31337)
+    stage.look(run)
+    stage.chain.mine_blocks(2)
+    assert stage.look(run).status == Status.CONFIRMED
+
+
+# ---------------------------------------------------------------- money and ways
+
+
+def test_nothing_is_signed_that_the_account_cannot_pay(stage: Stage) -> None:
+    stage.chain._rpc("anvil_setBalance", [stage.keeper.address, hex(10**13)])
+    _, fate = stage.submit()
+    assert fate.status == Status.FAILED
+    assert fate.reason.startswith("insufficient funds for gas: ")
+    assert stage.states() == {}
+
+
+def test_the_limit_of_a_day_counts_what_was_paid_and_survives_a_restart(stage: Stage) -> None:
+    run, _ = stage.submit()
+    stage.chain.mine_blocks()
+    stage.look(run)
+    (paid,) = stage.attempts(run)
+    worst = paid.gas * paid.max_fee
+    stage.settings(daily_gas_limit_wei=(paid.gas_wei or 0) + worst // 2)
+    stage.journal = Journal(stage.journal.path)
+    _, fate = stage.submit()
+    assert fate.status == Status.FAILED
+    assert fate.reason.startswith("daily_gas_limit_native: ")
+    assert stage.states() == {}
+    stage.chain.mine_past(1, 86_401)
+    stage.chain.mine_blocks()
+    assert stage.submit()[1].status == Status.SENT
+    stage.journal.close()
+
+
+def test_the_limit_of_a_day_stops_replacements_too(stage: Stage) -> None:
+    run, _ = stage.submit()
+    (first,) = stage.attempts(run)
+    stage.settings(daily_gas_limit_wei=first.gas * first.max_fee)
+    stick(stage)
+    stage.look(run)
+    assert len(stage.attempts(run)) == 1
+
+
+def test_a_private_relay_first_and_the_public_node_in_the_end(stage: Stage) -> None:
+    given: list[str] = []
+
+    class Provider(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            given.append(params[0])
+            return {"jsonrpc": "2.0", "id": 1, "result": "0x" + "00" * 32}
+
+    stage.settings(relay=Relay(Web3(Provider()), public_after_blocks=2))
+    run, _ = stage.submit()
+    (attempt,) = stage.attempts(run)
+    assert (given, stage.chain.pool()) == ([attempt.raw], {})
+    stage.chain.mine_blocks()
+    stage.look(run)
+    assert stage.chain.pool() == {}
+    stage.chain.mine_blocks()
+    stage.look(run)
+    assert list(stage.chain.pool()[stage.keeper.address]) == [0]
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.CONFIRMED
+    assert given == [attempt.raw]
+
+
+def test_a_node_that_hides_a_receipt_is_not_believed(stage: Stage) -> None:
+    class Hiding(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            if method == "eth_getTransactionReceipt":
+                return {"jsonrpc": "2.0", "id": 1, "result": None}
+            return super().make_request(method, params)
+
+    run, _ = stage.submit()
+    stage.chain.mine_blocks(1, 601)
+    honest = stage.sender
+    stage.settings(web3=Web3(Hiding(stage.chain.url)))
+    fate = stage.look(run)
+    assert (fate.status, fate.reason) == (Status.SENT, "mined, but the node does not show it yet")
+    stage.sender = honest
+    assert stage.look(run).status == Status.CONFIRMED
