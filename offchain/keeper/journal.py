@@ -75,8 +75,17 @@ class Journal:
 
     # ------------------------------------------------------------ runs
 
-    def skip(self, vault: str, chain_id: int, block: int, session: int, reason: str) -> None:
-        """Note that nothing was done; the same reason again only moves the last entry's block and time."""
+    def skip(
+        self,
+        vault: str,
+        chain_id: int,
+        block: int,
+        session: int,
+        reason: str,
+        decision: str | None = None,
+        record: str | None = None,
+    ) -> None:
+        """Note that nothing was done; the same reason again only moves the last entry's block, time and record."""
         with writing(self._engine) as db:
             last = db.scalar(
                 select(Run)
@@ -87,6 +96,7 @@ class Journal:
             same = (Status.SKIPPED, reason, session)
             if last is not None and (last.status, last.reason, last.session) == same:
                 last.block, last.updated_at = block, datetime.now(UTC)
+                last.decision, last.record = decision, record
                 return
             db.add(
                 Run(
@@ -96,6 +106,8 @@ class Journal:
                     session=session,
                     status=Status.SKIPPED,
                     reason=reason,
+                    decision=decision,
+                    record=record,
                 )
             )
 

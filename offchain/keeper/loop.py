@@ -200,6 +200,8 @@ class Keeper:
             snapshot.block.number,
             decision.session,
             decision.reason,
+            "0x" + decision.commitment.hex(),
+            decision.record,
         )
         log.info(
             "nothing to do",
