@@ -219,13 +219,12 @@ class _Run:
         if threads:
             self.worker_seen = self.looked
         elif self.looked > self.worker_seen + WORKER_SECONDS:
-            raise BacktestError(
-                f"cluster: {self.address} has had no workers for {WORKER_SECONDS} s: with `out`, what is finished "
-                "is kept and the same sweep started again goes on from there"
-            )
+            raise self._gone()
 
     def _gone(self) -> BacktestError:
+        left = self.client.status == "running"
+        what = f"{self.address} has no workers left" if left else f"the connection to {self.address} was lost"
         return BacktestError(
-            f"cluster: the connection to {self.address} was lost: with `out`, what is finished is kept and the "
+            f"cluster: {what}: with `out`, what is finished is kept and the "
             "same sweep started again goes on from there"
         )

@@ -249,7 +249,5 @@ def test_no_scheduler_no_workers_and_a_bad_policy_are_told_in_one_line(
             if dask.workers:
                 dask.remove("a")
 
-        with pytest.raises(
-            BacktestError, match=f"^cluster: {dask.address} has had no workers for 1 s: with `out`"
-        ):
+        with pytest.raises(BacktestError, match=f"^cluster: {dask.address} has no workers left: with `out`"):
             sweep(market(), policies(200), COSTS, cluster=dask.address, progress=leave)
