@@ -25,7 +25,7 @@ from offchain.backtest.bootstrap import (
     interval,
     resampled_rows,
 )
-from offchain.backtest.evidence import Evidence, assess
+from offchain.backtest.evidence import Difference, Evidence, assess
 from offchain.backtest.measures import CORE, Track, measures
 from offchain.backtest.overfitting import (
     confidence,
@@ -678,3 +678,19 @@ def test_evidence_of_backtests_from_end_to_end() -> None:
     for sentence in found.sentences:
         assert sentence.endswith(".") and "nan" not in sentence
         assert not re.search(r"-\d", sentence)  # a true minus sign
+
+
+def test_a_difference_is_noise_unless_interval_and_p_agree() -> None:
+    apart, over = Interval(0.2, 0.1, 0.3, 0.95), Interval(0.2, -0.1, 0.5, 0.95)
+    assert not Difference(apart, 0.01).noise and not Difference(apart, None).noise
+    assert Difference(over, 0.01).noise and Difference(over, None).noise and Difference(apart, 0.05).noise
+
+
+def test_choosing_is_judged_above_the_risk_free_rate() -> None:
+    trials = noise(600, 4, 1, 0.0005)
+    none, some = (
+        assess(track(trials[:, 0]), trials=trials, risk_free=r, samples=100).trials for r in (0, 0.1)
+    )
+    assert none is not None and some is not None and none.cross_average is not None
+    free = (1.1 ** (1 / 365) - 1) / trials.mean(axis=1).std(ddof=1) * 365**0.5
+    assert some.cross_average == pytest.approx(none.cross_average - free, rel=1e-9)

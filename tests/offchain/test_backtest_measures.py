@@ -295,3 +295,8 @@ def test_rolling_correlations_see_a_change_and_nothing_later() -> None:
 def test_windows_longer_than_the_data_are_refused() -> None:
     with pytest.raises(BacktestError, match="window: 1500 is not between 2 and 1499"):
         rolling_correlations(stocks(), window=1500)
+
+
+def test_tracking_error_to_targets_follows_targets_that_move() -> None:
+    targets = np.random.default_rng(2).dirichlet(np.ones(20), 1500)
+    assert measures(run(stocks(), Policy(targets, bands=1e-9)))["tracking_error_to_targets"] < 1e-9

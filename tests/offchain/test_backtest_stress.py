@@ -14,6 +14,7 @@ from offchain.backtest.stress import (
     CRISES,
     Shock,
     StressResult,
+    _outcome,
     as_decided,
     correlated,
     crises,
@@ -374,3 +375,10 @@ def test_the_window_of_the_correlation_shock_can_be_given() -> None:
 def test_a_shock_that_cannot_be_is_refused(arguments: dict, message: str) -> None:
     with pytest.raises(BacktestError, match=message):
         stress(market(), POLICY, COSTS, **arguments)
+
+
+def test_a_trade_at_the_first_close_is_not_part_of_what_follows() -> None:
+    start = int(plain().trade_rows[3])
+    found = _outcome(plain(), start, 699)
+    assert found.rebalances == plain().rebalances - 4
+    assert _outcome(plain(), 0, 699).rebalances == plain().rebalances
