@@ -683,7 +683,7 @@ def test_evidence_of_backtests_from_end_to_end() -> None:
 def test_a_difference_is_noise_unless_interval_and_p_agree() -> None:
     apart, over = Interval(0.2, 0.1, 0.3, 0.95), Interval(0.2, -0.1, 0.5, 0.95)
     assert not Difference(apart, 0.01).noise and not Difference(apart, None).noise
-    assert Difference(over, 0.01).noise and Difference(over, None).noise and Difference(apart, 0.05).noise
+    assert Difference(over, 0.01).noise and Difference(over, None).noise and Difference(apart, 0.06).noise
 
 
 def test_choosing_is_judged_above_the_risk_free_rate() -> None:
