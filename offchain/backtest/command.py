@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from offchain.backtest.config import Config, CostSettings, PolicySettings, load_config
+from offchain.backtest.config import HOLD, MAIN, RHYTHM, Config, CostSettings, PolicySettings, load_config
 from offchain.backtest.engine import run
 from offchain.backtest.errors import BacktestError
 from offchain.backtest.evidence import assess
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter", "backtest", "make_costs", "make_policy", "study", "write_report"]
 
-HOLD = "buy and hold"
-MAIN = "this backtest"
 ENGINES = ("fast", "integer", "evm")
 SWEPT = (
     "sharpe",
@@ -121,7 +119,7 @@ def study(
     result = work.play(main, MAIN, work.engine)
     results = [(MAIN, work.words(config.strategy), result), work.hold(result.targets[0])]
     for compared in config.compare:
-        strategy = config.strategy | compared.strategy
+        strategy = config.strategy_of(compared)
         policy = work.policy(config.policy_of(compared), strategy, compared.name)
         found = work.play(policy, compared.name, "fast" if work.engine == "fast" else "integer")
         results.append((compared.name, work.words(strategy), found))
@@ -212,7 +210,7 @@ class Work:
     def _walked(self, settings: dict[str, Any], shocked: Market | None = None) -> Floats:
         market = shocked or self.market
         name = str(settings.pop("name", "equal"))
-        rhythm = {key: settings.pop(key) for key in ("every", "lookback", "start") if key in settings}
+        rhythm = {key: settings.pop(key) for key in RHYTHM if key in settings}
         path, colon, kind = name.rpartition(":") if ".py:" in name else (name, "", "")
         if ".py" in name and not Path(path).expanduser().is_absolute():
             name = f"{self.base / path}{colon}{kind}"
@@ -229,7 +227,13 @@ class Work:
         settings = {key: value for key, value in strategy.items() if key != "name"}
         more = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
         limits = ", with constraints" if self.config.constraints else ""
-        return f"Targets: {strategy.get('name', 'equal')}{f' ({more})' if more else ''}{limits}."
+        found = f"Targets: {strategy.get('name', 'equal')}{f' ({more})' if more else ''}{limits}."
+        targets = self.targets(strategy)
+        given = np.flatnonzero(~np.isnan(np.atleast_2d(targets)[:, 0]))
+        if len(given) > 1:
+            first = np.datetime_as_string(self.market.dates[given[1]], "D")
+            found += f" It decides {len(given) - 1:,} times, first on {first}; until then its start is held."
+        return found
 
     @property
     def pools(self) -> Any:
@@ -324,14 +328,12 @@ class Work:
         main = results[0][2]
         order = [benchmark, *(i for i in range(1, len(results)) if i != benchmark)]
         others = {results[i][0]: results[i][2] for i in order}
-        compared = {name: found for name, _, found in results[2 : 2 + len(self.config.compare)]}
-        trials = self._trials({MAIN: main} | compared, policies)
-        made = max(settings.trials_made or 0, 1 + len(compared) + len(policies))
-        row = None if table is None else _row_of(main.policy, policies)
-        if table is not None and row is None:
-            self.notes.append(
-                "The backtest's own setting is not among those of the sweep, so its neighbours were not looked at."
-            )
+        played = {MAIN: main} | {name: found for name, _, found in results[2 : 2 + len(self.config.compare)]}
+        again = {_row_of(found.policy, policies) for found in played.values()}  # rows of the sweep
+        swept = [policy for row, policy in enumerate(policies) if row not in again]
+        trials = self._trials(played, swept)
+        made = max(settings.trials_made or 0, len(played) + len(swept))
+        beside, row, varied = self._neighbours(main.policy, policies, table)
         samples = min(QUICK_SAMPLES, settings.samples) if quick else settings.samples
         if quick:
             self.notes.append(
@@ -343,7 +345,8 @@ class Work:
                 others,
                 trials=trials,
                 trials_made=None if trials is None else made,
-                table=table if row is not None else None,
+                table=beside,
+                parameters=varied,
                 row=row,
                 name=MAIN,
                 dates=self.market.dates,
@@ -356,6 +359,22 @@ class Work:
                 **terms,
             )
         return found.as_dict()
+
+    def _neighbours(
+        self, main: Policy, policies: Sequence[Policy], table: pd.DataFrame | None
+    ) -> tuple[pd.DataFrame | None, int | None, list[str]]:
+        """The part of a sweep with the backtest's strategy, its own row in it, what is varied; None: not there."""
+        varied = [key for key in self.config.sweep.axes() if key != "strategy"]
+        if table is None or not varied:
+            return None, None, []
+        alike = [i for i, policy in enumerate(policies) if policy.targets is main.targets]
+        row = _row_of(main, [policies[i] for i in alike])
+        if row is None:
+            self.notes.append(
+                "The backtest's own setting is not among those of the sweep, so its neighbours were not looked at."
+            )
+            return None, None, []
+        return table.iloc[alike].reset_index(drop=True), row, varied
 
     def stress(self, main: Policy, quick: bool) -> list[dict[str, Any]]:
         """Crises of the history and shocks put into it, by the fast engine."""
@@ -409,25 +428,24 @@ def _axes(
     chosen = {key: _word(getattr(main, key)) for key in names}
     if "strategy" not in varied:
         return axes, chosen
-    kinds = [policy.name.rsplit(", ", len(names))[0] for policy in policies]
-    return {"strategy": list(dict.fromkeys(kinds))} | axes, chosen
+    kinds = [policy.name.rsplit(", ", len(names))[0].replace("strategy.", "") for policy in policies]
+    own = [kind for kind, policy in zip(kinds, policies, strict=True) if policy.targets is main.targets]
+    return {"strategy": list(dict.fromkeys(kinds))} | axes, {"strategy": own[0] if own else None} | chosen
 
 
 def _word(value: Any) -> Any:
     return getattr(value, "name", value).lower() if hasattr(value, "name") else value
 
 
-def _row_of(main: Policy, policies: Sequence[Policy]) -> int | None:
-    """Which of the policies is the backtest's own, if one is."""
+def _row_of(own: Policy, policies: Sequence[Policy]) -> int | None:
+    """The first of the policies that is the same but for its name, if one is."""
+    names = [one.name for one in fields(Policy) if one.name not in ("name", "targets")]
     for row, policy in enumerate(policies):
-        if policy.targets is main.targets and replace(policy, name=main.name).rules() == main.rules():
-            same = all(
-                np.array_equal(np.asarray(getattr(policy, key)), np.asarray(getattr(main, key)))
-                for key in ("band_points_bps", "band_relative_bps", "rebalance_to", "gain_over_cost", "aversion",
-                            "fee_bps", "first_row_only")
-            )  # fmt: skip
-            if same:
-                return row
+        if policy.targets is own.targets and all(
+            np.array_equal(np.asarray(getattr(policy, name)), np.asarray(getattr(own, name)))
+            for name in names
+        ):
+            return row
     return None
 
 

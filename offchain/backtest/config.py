@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 Engine = Literal["fast", "integer", "evm"]
+RHYTHM = ("every", "lookback", "start")  # keys of [strategy] that are `walk`'s
+MAIN, HOLD = "this backtest", "buy and hold"  # the names of what is always there
 KINDS = {
     "int",
     "float",
@@ -219,6 +221,22 @@ class Config(Section):
     def policy_of(self, compared: Compared) -> PolicySettings:
         """[policy] with what a compared one changes."""
         return PolicySettings.model_validate(self.policy.given() | compared.policy)
+
+    def strategy_of(self, compared: Compared) -> dict[str, Any]:
+        """[strategy] with what a compared one changes; of another strategy only the rhythm stays."""
+        kept = dict(self.strategy)
+        if compared.strategy.get("name", kept.get("name")) != kept.get("name"):
+            kept = {key: value for key, value in kept.items() if key in RHYTHM}
+        return kept | compared.strategy
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Config:
+        names = [MAIN, HOLD]
+        for compared in self.compare:
+            if compared.name in names:
+                raise ValueError(f"compare: the name {compared.name!r} is there twice, or taken")
+            names.append(compared.name)
+        return self
 
 
 # ---------------------------------------------------------------- reading

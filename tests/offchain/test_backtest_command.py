@@ -192,6 +192,11 @@ def test_what_the_example_leaves_out_is_valid_too() -> None:
         ({"evidence": {"samples": 3}}, "evidence.samples: input should be greater than or equal to 100"),
         ({"stress": {"depeg": 2}}, "stress.depeg: input should be less than 1"),
         ({"sweep": {"workers": 0}}, "sweep.workers: input should be greater than or equal to 1"),
+        ({"compare": [{"name": "a"}, {"name": "a"}]}, "compare: the name 'a' is there twice, or taken"),
+        (
+            {"compare": [{"name": "buy and hold"}]},
+            "compare: the name 'buy and hold' is there twice, or taken",
+        ),
         ({"pools": {"venue": "v4"}}, "pools.venue: input should be 'v2', 'v3' or 'both'"),
     ],
 )
@@ -443,10 +448,49 @@ def test_a_sweep_over_a_strategys_settings(folder: Path) -> None:
     found = study(parse_config(settings), folder).swept
     assert found is not None
     assert found.axes == {
-        "strategy": ["strategy.first=0.2", "strategy.first=0.8"],
+        "strategy": ["first=0.2", "first=0.8"],
         "mode": ["calendar", "either"],
     }
+    assert found.chosen == {"strategy": None, "mode": "either"}
     assert len(found.measures["sharpe"]) == 4 and len(set(found.measures["annual_return"].tolist())) > 2
+
+
+def test_trials_are_counted_once_and_neighbours_are_of_the_same_strategy(folder: Path) -> None:
+    Path("mine.py").write_text(OWN)
+    settings = {
+        "data": BARE["data"],
+        "stress": {"enabled": False},
+        "evidence": {"samples": 100},
+        "strategy": {"name": "mine.py:Mine", "first": 0.5, "lookback": 5},
+        "compare": [
+            {"name": "calendar", "policy": {"mode": "calendar"}},
+            {"name": "other", "strategy": {"first": 0.3}},
+        ],
+        "sweep": {
+            "mode": ["calendar", "either"],
+            "calendar_every": [1, 3],
+            "strategy": {"first": [0.5, 0.8]},
+        },
+    }
+    found = study(parse_config(settings), folder)
+    assert found.evidence is not None and found.swept is not None
+    assert found.swept.chosen == {"strategy": "first=0.5", "mode": "either", "calendar_every": 3}
+    # the sweep's eight, with the backtest and "calendar" among them, and "other"
+    assert found.evidence["trials"]["made"] == found.evidence["trials"]["given"] == 9
+    assert found.evidence["neighbours"]["neighbours"] == 2  # not three: another strategy is no step
+    more = study(parse_config(settings | {"evidence": {"samples": 100, "trials_made": 50}}), folder)
+    assert more.evidence is not None and more.evidence["trials"]["made"] == 50
+
+
+def test_a_compared_strategy_keeps_the_rhythm_alone() -> None:
+    own = {"name": "min-variance", "covariance": "oas", "every": "year", "lookback": 90}
+    compare = [
+        {"name": "a", "strategy": {"name": "equal"}},
+        {"name": "b", "strategy": {"covariance": "sample"}},
+    ]
+    config = parse_config({"data": {"source": "sp500"}, "strategy": own, "compare": compare})
+    assert config.strategy_of(config.compare[0]) == {"name": "equal", "every": "year", "lookback": 90}
+    assert config.strategy_of(config.compare[1]) == own | {"covariance": "sample"}
 
 
 def test_the_command_line_stays_quick() -> None:
