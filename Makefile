@@ -88,6 +88,10 @@ $(BENCH_STAMP): tests/benchmarks/backtest_requirements.txt | install
 	$(BIN)/uv pip install --system-certs --python $(BENCH)/bin/python -r $<
 	@touch $@
 
+.PHONY: bench-evm
+bench-evm: install ## time the chain in the loop beside the bare EVM calls it consists of (ROWS=n days)
+	$(BIN)/python -m tests.benchmarks.backtest_evm $(if $(ROWS),--rows $(ROWS))
+
 mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", ONLY="access lock")
 	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(ONLY),--only $(ONLY))
 
