@@ -312,6 +312,17 @@ def test_walk_keeps_the_lots_as_it_trades() -> None:
     assert targets[8][0] == pytest.approx(1 / 3 - 0.04, abs=1e-6)
 
 
+def test_a_lot_bought_later_and_cheaper_is_sold_later() -> None:
+    book = Book.of_weights([0.5, 0.5, 0, 0, 0], np.ones(5))  # 0.5 of a at 1
+    cheap = np.array([0.5, 1, 1, 1, 1])
+    book.trade(np.array([1.0, 0, 0, 0, 0]), cheap)  # 1 more of a at 0.5
+    assert book.lots[0] == [(0.5, pytest.approx(1.0)), (1.0, pytest.approx(0.5))]
+    realised = book.trade(
+        np.array([2 / 3, 1 / 3, 0, 0, 0]), np.ones(5)
+    )  # 0.5 of the 1.5 at 1: those bought at 1
+    assert realised == pytest.approx(0, abs=1e-12)
+
+
 def test_a_book_adds_up() -> None:
     book = Book.of_weights([0.5, 0.5, 0, 0, 0], np.array([1.0, 2, 1, 1, 1]))
     assert book.units() == pytest.approx([0.5, 0.25, 0, 0, 0])
