@@ -68,7 +68,7 @@ JOBS: dict[str, tuple[Policy, PoolSettings, VaultSettings]] = {
     ),
     "either": (
         Policy(FOUR, mode=Mode.EITHER, calendar_unit=CalendarUnit.DAYS, calendar_every=45, fee_bps=25),
-        PoolSettings(depth_usd=[2e6, 5e6, 1e6, 2e6]),
+        PoolSettings(depth_usd=[2e7, 5e7, 1e7, 2e7]),
         VaultSettings(decimals=[18, 8, 18, 6], feed_decimals=18),
     ),
     "both": (
@@ -95,7 +95,7 @@ JOBS: dict[str, tuple[Policy, PoolSettings, VaultSettings]] = {
         replace(BASKET, max_slippage_bps=110, loss_capacity_bps=60, loss_refill_bps_per_year=300),
     ),
     "cost-aware": (
-        Policy(FOUR, mode=Mode.EITHER, calendar_every=1, gain_over_cost=2),
+        Policy(FOUR, mode=Mode.EITHER, calendar_every=1, gain_over_cost=1.7),
         PoolSettings(),
         BASKET,
     ),
@@ -104,7 +104,7 @@ COMPARED = list(JOBS)
 JOBS["cost-blind"] = (replace(JOBS["cost-aware"][0], gain_over_cost=0), *JOBS["cost-aware"][1:])
 
 
-LESS = {"shallow pools": 150, "cost-aware": 200, "cost-blind": 200}  # rows: these plan in many of them
+LESS = {"shallow pools": 100, "cost-aware": 150, "cost-blind": 150}  # rows: these plan in many of them
 
 
 @cache

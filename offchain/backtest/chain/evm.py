@@ -354,7 +354,12 @@ def _encoded(name: str, function: str, *arguments: Any) -> bytes:
 
 def _words(*values: int | str) -> bytes:
     """Numbers and addresses in words."""
-    return b"".join((int(v, 16) if isinstance(v, str) else int(v)).to_bytes(32, "big") for v in values)
+    return b"".join(_address(v) if isinstance(v, str) else int(v).to_bytes(32, "big") for v in values)
+
+
+@cache
+def _address(value: str) -> bytes:
+    return bytes.fromhex(value.removeprefix("0x")).rjust(32, b"\0")
 
 
 def _prepared(chain: EvmChain) -> tuple[bytes, bytes]:
