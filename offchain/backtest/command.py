@@ -89,6 +89,8 @@ def backtest(
     config = load_config(path)
     if engine is not None and engine not in ENGINES:
         raise ConfigError(f"--engine: {engine!r} is none of {', '.join(ENGINES)}")
+    if cluster is not None and not config.sweep.axes():
+        raise ConfigError("--cluster: runs the sweep, and the file has no [sweep]")
     if out is None and config.report.out is not None:
         out = path.parent / config.report.out
     config = config if config.name else config.model_copy(update={"name": path.stem})

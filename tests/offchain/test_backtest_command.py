@@ -242,6 +242,10 @@ def test_what_the_data_cannot_do_is_one_line(
         (["none.toml"], "none.toml: No such file or directory"),
         (["broken.toml"], "broken.toml: not valid TOML"),
         (["mine.toml", "--engine", "warp"], "--engine: 'warp' is none of fast, integer, evm"),
+        (
+            ["mine.toml", "--cluster", "tcp://127.0.0.1:1"],
+            "--cluster: runs the sweep, and the file has no [sweep]",
+        ),
         (["mine.toml", "--out", "report.json"], "--out: report.json: needs to end in .html"),
     ],
 )
