@@ -225,7 +225,8 @@ class Dispatch:
             self.journal.mined(attempt, at, Status.FAILED)
             log.info("nonce freed", nonce=attempt.nonce, tx_hash=attempt.tx_hash, reason=reason)
             return Fate(Status.FAILED, reason, attempt.tx_hash, receipt)
-        depth, needed = head.number - block.number + 1, self.sender.depth(attempt.chain_id)
+        needed = self.sender.depth(attempt.chain_id)
+        depth = max(head.number - block.number, 0) + 1  # it may have been mined since the head was read
         status = Status.CONFIRMED if depth >= needed else Status.MINED
         reason = run.reason
         if receipt["status"] != 1:

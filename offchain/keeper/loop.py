@@ -256,7 +256,11 @@ class Keeper:
         return self._submit(run, call, snapshot, decision)
 
     def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
-        fate = self.dispatch.submit(run, call)
+        try:
+            fate = self.dispatch.submit(run, call)
+        except BusyError as error:  # what it reserved went with the run
+            log.warning("left to another keeper", vault=snapshot.vault, reason=str(error))
+            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
         if fate.status == Status.FAILED:
             return self._failed(run, fate.reason, snapshot, decision, fate.tx_hash, fate.receipt)
         reason = fate.reason if fate.status in (Status.SENT, Status.MINED) else decision.reason

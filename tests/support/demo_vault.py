@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from web3.contract import Contract
 
 from offchain.chain.sender import Sender
-from offchain.demo.localchain import local_chain
+from offchain.demo.localchain import LocalChain, local_chain
 from offchain.demo.market import history
 from offchain.demo.world import World, build_world
 from offchain.keeper.journal import Journal
@@ -22,9 +22,14 @@ DEPOSIT = 100_000  # USD
 
 
 @contextmanager
-def funded_vault() -> Iterator[tuple[World, Contract]]:
-    """A world at the prices of FIRST with one threshold vault, into which DEPOSIT came in kind."""
-    with local_chain(FIRST.timestamp) as chain:
+def funded_vault(
+    start: Callable[[int], AbstractContextManager[LocalChain]] = local_chain,
+) -> Iterator[tuple[World, Contract]]:
+    """A world at the prices of FIRST with one threshold vault, into which DEPOSIT came in kind.
+
+    `start` makes the chain, its clock at the timestamp it is given.
+    """
+    with start(FIRST.timestamp) as chain:
         world = build_world(chain, FIRST)
         vault = world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
         depositor = chain.accounts[6]

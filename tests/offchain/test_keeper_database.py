@@ -1,0 +1,290 @@
+"""The journal's database: files of older programs, newer ones, two at once, full, away, and no password anywhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from offchain.chain.errors import ConfigError, JournalError
+from offchain.keeper import database
+from offchain.keeper.database import SCHEMA, open_database
+from offchain.keeper.journal import Journal, NonceState, Status
+from offchain.keeper.tables import Base
+from offchain.settings import load_settings
+from tests.support.postgres import PASSWORD, Postgres, postgres  # noqa: F401
+
+VAULT, SENDER = "0x" + "a" * 40, "0x" + "b" * 40
+HASH = "0x" + "01" * 32
+
+# As the program wrote it before its journals had versions, with a run of each kind.
+OLD_RUNS = """
+CREATE TABLE runs (
+	id INTEGER NOT NULL, vault VARCHAR(42) NOT NULL, chain_id INTEGER NOT NULL, block INTEGER NOT NULL,
+	session INTEGER NOT NULL, status VARCHAR(16) NOT NULL, reason TEXT NOT NULL, tx_hash VARCHAR(66),
+	nonce INTEGER, raw_tx TEXT, sender VARCHAR(42), deadline INTEGER, decision VARCHAR(66), record TEXT,
+	created_at DATETIME NOT NULL, updated_at DATETIME NOT NULL, PRIMARY KEY (id)
+);
+CREATE INDEX ix_runs_status ON runs (status);
+CREATE INDEX ix_runs_vault ON runs (vault);
+"""
+OLD_COSTS = """
+CREATE TABLE costs (
+	run INTEGER NOT NULL, block INTEGER NOT NULL, block_hash TEXT NOT NULL, time INTEGER NOT NULL,
+	reverted BOOLEAN NOT NULL, nav VARCHAR(80) NOT NULL, predicted_fee VARCHAR(80) NOT NULL,
+	predicted_impact VARCHAR(80) NOT NULL, predicted_tax VARCHAR(80) NOT NULL, predicted_gas VARCHAR(80),
+	predicted_gas_used INTEGER NOT NULL, predicted_drift VARCHAR(80) NOT NULL, fee VARCHAR(80) NOT NULL,
+	impact VARCHAR(80) NOT NULL, tax VARCHAR(80) NOT NULL, gas VARCHAR(80), gas_used INTEGER NOT NULL,
+	gas_wei VARCHAR(80) NOT NULL, drift VARCHAR(80) NOT NULL, native_price VARCHAR(80), why TEXT NOT NULL,
+	PRIMARY KEY (run), FOREIGN KEY(run) REFERENCES runs (id)
+);
+"""
+ROW = "insert into runs values (?, ?, 1, 10, 3, ?, ?, ?, ?, ?, ?, 999, null, '{}', ?, ?)"
+NOW = "2026-11-21 22:18:27.242936"
+
+
+def write_old(path: Path, *, costs: bool = True) -> None:
+    """A confirmed run, one that was given up, a skip, and one whose transaction may still be mined."""
+    with closing(sqlite3.connect(path)) as file, file:
+        file.executescript(OLD_RUNS + (OLD_COSTS if costs else ""))
+        for run, status, nonce in (
+            (1, "confirmed", 1),
+            (2, "failed", 2),
+            (3, "skipped", None),
+            (4, "sent", 3),
+        ):
+            tx = (None, None, None, None) if nonce is None else (f"0x{nonce:064x}", nonce, "0x02", SENDER)
+            file.execute(ROW, (run, VAULT, status, status, *tx, NOW, NOW))
+        if costs:
+            row = (1, 8, HASH, 1_700_000_000, 0, "9", "0", "0", "0", None, 1, "0", "1", "2", "0", None, 3)
+            marks = ", ".join("?" * 21)
+            file.execute(f"insert into costs values ({marks})", (*row, str(2**64), "4", None, ""))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, path: Path) -> Path | str:
+    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    return path if server is None else server.url()
+
+
+def planned(journal: Journal, vault: str = VAULT) -> int:
+    return journal.plan(vault, 1, 10, 3, "threshold", HASH, '{"a":"1"}', 999)
+
+
+# ---------------------------------------------------------------- the schema
+
+
+def test_the_steps_make_the_tables_that_the_program_has(target: Path | str) -> None:
+    with open_database(target).connect() as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert context.get_current_revision() == SCHEMA
+
+
+def test_the_newest_step_is_the_one_that_the_program_expects() -> None:
+    config = Config()
+    config.set_main_option("script_location", "offchain.keeper:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
+
+
+def test_a_journal_from_before_there_were_versions_is_taken_over(path: Path) -> None:
+    write_old(path)
+    journal = Journal(path)
+    assert [run.status for run in journal.runs()] == ["sent", "skipped", "failed", "confirmed"]
+    ((run, cost),) = journal.costs(VAULT)
+    assert (run.id, cost.block, cost.gas_wei) == (1, 8, 2**64)
+    (left,) = journal.unfinished(VAULT, 1)
+    (attempt,) = journal.attempts(1, SENDER, left.nonce or 0)
+    assert (attempt.run, attempt.raw, attempt.tx_hash) == (4, "0x02", f"0x{3:064x}")
+    assert {nonce.nonce: nonce.state for nonce, _ in journal.open_nonces(1, SENDER)} == {
+        2: NonceState.LIVE,  # given up, but nobody knows whether it is still in a pool
+        3: NonceState.LIVE,
+    }
+    (mined,) = journal.mined_attempts(VAULT, 1, 8)
+    assert (mined.block, mined.gas_wei) == (8, 2**64)
+    with open_database(path).connect() as db:
+        assert compare_metadata(MigrationContext.configure(db), Base.metadata) == []
+    journal.close()
+
+
+def test_a_journal_from_before_the_cost_ledger_is_taken_over(path: Path) -> None:
+    write_old(path, costs=False)
+    journal = Journal(path)
+    assert len(journal.runs()) == 4
+    assert journal.costs(VAULT) == []
+    journal.close()
+
+
+def test_a_journal_of_a_newer_program_is_refused_and_left_as_it_is(target: Path | str) -> None:
+    engine = open_database(target)
+    with engine.begin() as db:
+        db.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(ConfigError, match=r"written by a newer evenkeel \(schema 9999, this one knows"):
+        Journal(target)
+    with engine.connect() as db:
+        assert db.execute(text("select version_num from alembic_version")).scalar() == "9999"
+    engine.dispose()
+
+
+def start(target: Path | str, barrier: Any, opened: Any) -> None:
+    barrier.wait()
+    Journal(target).close()
+    opened.release()
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_processes_that_start_at_once_do_not_disturb_each_other(target: Path | str, old: bool) -> None:
+    if old and isinstance(target, Path):
+        write_old(target)
+    forked = multiprocessing.get_context("fork")
+    barrier, opened = forked.Barrier(4), forked.Semaphore(0)
+    processes = [forked.Process(target=start, args=(target, barrier, opened)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert opened.get_value() == 4
+    assert len(Journal(target).runs()) == (4 if old and isinstance(target, Path) else 0)
+
+
+# ---------------------------------------------------------------- what is no journal
+
+
+def test_a_file_that_is_no_journal_is_a_clear_error(path: Path) -> None:
+    path.write_text("this is not a database, and long enough to be seen as none")
+    with pytest.raises(ConfigError, match="journal: cannot use"):
+        Journal(path)
+
+
+def test_a_folder_that_is_missing_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="journal: cannot use"):
+        Journal(tmp_path / "nowhere" / "journal.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("mysql://keeper:secret@host/name", "database: mysql: only sqlite and postgresql"),
+        ("postgresql://keeper:secret@host:port/name", "database: not an address such as"),
+        ("://keeper:secret@host", "database: not an address such as"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_not_repeated(address: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Journal(address)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong-hunter2"])
+def test_a_password_is_in_no_message(postgres: Postgres, password: str) -> None:  # noqa: F811
+    name = "postgres" if password != PASSWORD else "missing"
+    with pytest.raises(ConfigError, match="database: cannot use postgresql") as caught:
+        Journal(postgres.address(name, password))
+    assert password not in str(caught.value)
+    assert password not in repr(caught.value.__context__ or "")
+    assert caught.value.__cause__ is None
+
+
+def test_a_password_is_in_no_print_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("database", "signer_url", "private_rpc_url"):
+        monkeypatch.setenv(f"EVENKEEL_{name.upper()}", f"postgresql://keeper:{PASSWORD}@host/{name}")
+    settings = load_settings()
+    assert settings.database is not None and PASSWORD in settings.database.get_secret_value()
+    for dump in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert PASSWORD not in dump
+
+
+# ---------------------------------------------------------------- full, away, and back
+
+
+@pytest.fixture
+def full(path: Path) -> Iterator[Journal]:
+    """A journal whose file may not grow any more."""
+    journal = Journal(path)
+    with journal._engine.connect() as db:
+        pages = db.exec_driver_sql("PRAGMA page_count").scalar()
+        db.exec_driver_sql(f"PRAGMA max_page_count={pages}")  # of this connection, which the pool keeps
+    yield journal
+    journal.close()
+
+
+def fill(journal: Journal) -> str:
+    """The error when nothing more fits."""
+
+    def grow() -> None:
+        for k in range(1_000):
+            journal.plan(f"0x{k:040x}", 1, 10, 3, "x" * 4_000, HASH, "{}", 999)
+
+    with pytest.raises(JournalError) as caught:
+        grow()
+    return str(caught.value)
+
+
+def test_a_full_disk_is_said_and_half_a_step_is_not_written(full: Journal, path: Path) -> None:
+    assert fill(full) == f"journal: cannot write {path}: database or disk is full"
+    kept = len(full.runs(limit=10_000))
+    with pytest.raises(JournalError):
+        full.plan(SENDER, 1, 10, 3, "x" * 4_000, HASH, "{}", 999)
+    assert len(full.runs(limit=10_000)) == kept  # reading goes on
+    with full._engine.connect() as db:
+        db.exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert full.run(planned(full)).status == Status.PLANNED  # there is room again: it goes on
+
+
+def test_a_database_that_is_restarted_is_used_again(postgres: Postgres) -> None:  # noqa: F811
+    journal = Journal(postgres.url())
+    run = planned(journal)
+    postgres.stop()
+    for act in (lambda: journal.simulated(run), lambda: journal.runs()):
+        with pytest.raises(JournalError, match=r"journal: cannot (read|write) postgresql") as caught:
+            act()
+        assert PASSWORD not in str(caught.value)
+    postgres.start()
+    assert journal.run(run).status == Status.PLANNED
+    journal.simulated(run)
+    assert journal.run(run).status == Status.SIMULATED
+    journal.close()
+
+
+def test_one_keeper_a_vault_where_the_database_is_shared(postgres: Postgres) -> None:  # noqa: F811
+    url = postgres.url()
+    one, other = Journal(url), Journal(url)
+    with one.hold(VAULT):
+        with pytest.raises(ConfigError, match="another keeper looks after"), other.hold(VAULT):
+            pass
+        with other.hold(SENDER):
+            pass
+    with other.hold(VAULT):
+        pass
+    for journal in (one, other):
+        journal.close()
+
+
+def test_a_writer_waits_for_another_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
+    journal = Journal(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="database is locked"):
+            planned(journal)
+        assert journal.runs() == []  # readers do not wait
+        other.execute("ROLLBACK")
+    planned(journal)
+    journal.close()
