@@ -142,6 +142,28 @@ class Settings(BaseSettings):
     )
     journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
     log_json: bool = Field(default=False, description="log lines as JSON")
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="port of /metrics, /healthz and /readyz; default: off"
+    )
+    metrics_address: str = Field(default="127.0.0.1", description="address that metrics_port is opened at")
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="where alerts are posted as JSON; Slack and Mattermost understand them"
+    )
+    alert_repeat_seconds: int = Field(
+        default=14_400, ge=60, description="an alert that goes on is sent again after this long"
+    )
+    alert_stuck_seconds: int = Field(
+        default=900, ge=1, description="a transaction that waits for longer is an alert; chain time"
+    )
+    alert_block_age_seconds: int = Field(
+        default=300, ge=1, description="a newest block that is older is an alert: node or chain stand still"
+    )
+    low_gas_multiple: float = Field(
+        default=4, ge=1, allow_inf_nan=False, description="alert below so many rebalances' gas on the account"
+    )
+    max_exceptions: int = Field(
+        default=3, ge=1, description="looks in a row that end in an error before a vault's keeper pauses"
+    )
 
     @field_validator("vault", "executor", "hub", "native_token", "simulate_as", "signer_address")
     @classmethod
@@ -152,6 +174,13 @@ class Settings(BaseSettings):
     @classmethod
     def _are_addresses(cls, values: list[str]) -> list[str]:
         return [_checked(value) for value in values]
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("not an http:// or https:// address")  # the value is a secret
+        return value
 
     @model_validator(mode="after")
     def _one_way_to_sign(self) -> Settings:
