@@ -20,7 +20,7 @@ from offchain.chain.errors import ConfigError, JournalError
 
 __all__ = ["SCHEMA", "holding", "lock", "open_database", "reading", "where", "writing"]
 
-SCHEMA = "0002"  # the newest step in migrations/versions
+SCHEMA = "0003"  # the newest step in migrations/versions
 LOCK_SECONDS = 30  # how long a writer waits for another one
 CONNECT_SECONDS = 10
 UPGRADE_LOCK = 0x6576656E_6B65656C  # "evenkeel": PostgreSQL's advisory lock while the schema changes

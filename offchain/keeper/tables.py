@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from offchain.keeper.costs import Entry
 
-__all__ = ["Attempt", "Base", "Decimals", "Nonce", "NonceState", "Purpose", "Run", "Status", "costs"]
+__all__ = ["Alert", "Attempt", "Base", "Decimals", "Nonce", "NonceState", "Purpose", "Run", "Status", "costs"]
 
 
 class Status(StrEnum):
@@ -151,6 +151,20 @@ class Attempt(Base):
     gas_wei: Mapped[int | None] = mapped_column(
         Decimals, default=None
     )  # what it cost, wei of the native token
+
+
+class Alert(Base):
+    """Something that somebody is to know: kept so that a restart, or another worker, does not say it again."""
+
+    __tablename__ = "alerts"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)  # kind and subject
+    kind: Mapped[str] = mapped_column(String(32))
+    since: Mapped[int]  # UTC seconds, as all times here
+    seen_at: Mapped[int]  # when it was last so
+    sent_at: Mapped[int | None] = mapped_column(default=None)  # last message that was delivered
+    claimed_until: Mapped[int] = mapped_column(default=0)  # somebody is sending it
+    text: Mapped[str] = mapped_column(Text, default="")
 
 
 _COLUMNS: dict[str, Any] = {"bool": Boolean, "int": Decimals, "int | None": Decimals, "str": Text}
