@@ -12,7 +12,7 @@
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
 survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
 time: first the test that killed it last time, then those that killed most in its function, then the file of that name,
-then whatever has killed most per second. Mutants that nobody can tell from the original are argued in equivalent.json
+then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can tell from the original are argued in equivalent.json
 and come last, or not at all with --quick; any other survivor makes the run fail. Several runs can work side by side:
 each passes over what another has judged meanwhile.
 
@@ -216,6 +216,7 @@ class Campaign:
         """A killer is likely to kill again, above all in the same function."""
         self.killed[killer] += 1
         self.killed_near[mutant.file, mutant.function][killer] += 1
+        self.killed_near[mutant.file, ""][killer] += 1
 
     def run(self) -> None:
         """Every verdict goes to the ledger."""
@@ -296,6 +297,7 @@ class Campaign:
         killer = self.known.killer(mutant)
         named = mutant.function.strip("_")
         near = self.killed_near[mutant.file, mutant.function]
+        in_file = self.killed_near[mutant.file, ""]
         ranked: list[tuple[tuple[object, ...], pytest.Item]] = []
         for item in self.items:
             test = item.nodeid
@@ -303,7 +305,8 @@ class Campaign:
             if place is not None and (is_slow(test) or not only_slow):
                 by_name = named and item.path.stem.startswith(f"test_{named}")
                 rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
-                ranked.append(((test != killer, -near[test], not by_name, place, -rate, len(ranked)), item))
+                likely = test != killer, -near[test], not by_name, -in_file[test], place, -rate, len(ranked)
+                ranked.append((likely, item))
         return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
