@@ -12,9 +12,9 @@
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
 survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
 time: first the test that killed it last time, then those that killed most in its function, then the file of that name,
-then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can tell from the original are argued in equivalent.json
-and come last, or not at all with --quick; any other survivor makes the run fail. Several runs can work side by side:
-each passes over what another has judged meanwhile.
+then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can tell from
+the original are argued in equivalent.json and come last, or not at all with --quick; any other survivor makes the run
+fail. Several runs can work side by side: each passes over what another has judged meanwhile.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
