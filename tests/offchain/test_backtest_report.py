@@ -202,6 +202,7 @@ def test_what_it_stands_on_is_said(said: dict[str, Any]) -> None:
     assert setting["rows_per_year"] == 365 and setting["benchmark"] == "buy and hold"
     assert "0.2 % of what is traded; 3 for each asset" in setting["costs"]
     assert any("365 rows" in line for line in setting["method"])
+    assert "The risk-free rate is 1 % a year." in setting["method"]
     assert any("drift" in line for line in setting["method"])
     assert len(said["data"]["fingerprint_sha256"]) == 64
 

@@ -12,7 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offchain.backtest.report.names import isolated, plain
-from offchain.backtest.report.tables import Table, axis_value, by_date, by_year, cost_table, per_asset
+from offchain.backtest.report.tables import (
+    KINDS,
+    LABELS,
+    Table,
+    axis_value,
+    by_date,
+    by_year,
+    cost_table,
+    label,
+    measure_text,
+    per_asset,
+)
 
 __all__ = ["charts", "shown"]
 
@@ -290,7 +301,7 @@ def _sweep(part: Mapping[str, Any]) -> Chart | None:
         return None
     draw = _curve if len(axes) == 1 else _heatmap
     choices = [
-        {"name": name.replace("_", " "), **draw(axes, part["chosen"], name, values)}
+        {"name": label(name), **draw(axes, part["chosen"], name, _in_unit(name, values))}
         for name, values in measures.items()
     ]
     names = " and ".join(axis["setting"] for axis in axes)
@@ -302,6 +313,11 @@ def _sweep(part: Mapping[str, Any]) -> Chart | None:
         choices=choices,
         tall=len(axes) == 2,
     )
+
+
+def _in_unit(name: str, values: Sequence[Any]) -> list[Any]:
+    factor = KINDS[LABELS[name][1]][0]
+    return [None if x is None else factor * x for x in values]
 
 
 def _curve(axes: Any, chosen: Mapping[str, Any], name: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -319,22 +335,22 @@ def _curve(axes: Any, chosen: Mapping[str, Any], name: str, values: Sequence[Any
         "traces": traces,
         "layout": {
             "xaxis": {"title": {"text": setting}, "type": "linear" if numeric else "category"},
-            "yaxis": {"title": {"text": name.replace("_", " ")}},
+            "yaxis": {"title": {"text": label(name) + KINDS[LABELS[name][1]][2]}},
         },
     }
 
 
 def _heatmap(axes: Any, chosen: Mapping[str, Any], name: str, values: Sequence[Any]) -> dict[str, Any]:
     down, across = axes
-    width = len(across["values"])
+    width, unit = len(across["values"]), KINDS[LABELS[name][1]][2]
     table = [values[i * width : (i + 1) * width] for i in range(len(down["values"]))]
     traces: list[dict[str, Any]] = [
         {
             "type": "heatmap", "x": list(range(width)), "y": list(range(len(table))), "z": table,
-            "colorscale": "Viridis", "colorbar": {"thickness": 12, "outlinewidth": 0},
+            "colorscale": "Viridis", "colorbar": {"thickness": 12, "outlinewidth": 0, "ticksuffix": unit},
             "customdata": [[[axis_value(a), axis_value(b)] for b in across["values"]] for a in down["values"]],
             "hovertemplate": f"{down['setting']} %{{customdata[0]}}<br>{across['setting']} %{{customdata[1]}}"
-            "<br>%{z:.5~g}<extra></extra>",
+            f"<br>%{{z:.5~g}}{unit}<extra></extra>",
         }
     ]  # fmt: skip
     own = [chosen.get(axis["setting"]) for axis in axes]
@@ -379,7 +395,7 @@ def _sweep_table(axes: Any, measures: Mapping[str, Sequence[Any]]) -> Table:
         key=lambda row: -(row[1] if row[1] is not None else float("-inf")),
     )[:40]
     return Table(
-        (*(axis["setting"] for axis in axes), *(name.replace("_", " ") for name in names)),
-        [(*map(axis_value, row[0]), *("–" if x is None else f"{x:,.6g}" for x in row[1:])) for row in rows],
-        note=f"The best {len(rows)} of {len(combinations)} by {names[0].replace('_', ' ')}.",
+        (*(axis["setting"] for axis in axes), *map(label, names)),
+        [(*map(axis_value, row[0]), *map(measure_text, names, row[1:])) for row in rows],
+        note=f"The best {len(rows)} of {len(combinations)} by {label(names[0])}.",
     )

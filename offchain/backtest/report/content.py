@@ -123,7 +123,9 @@ def _setting(study: Study) -> dict[str, Any]:
         ],
         "costs": costs_in_words(study.costs) if study.pools is None else pools_in_words(study.pools),
         "benchmark": plain(study.played[study.benchmark].name),
-        "method": method_in_words(study.engine, study.rows_per_year, market.shape[0], market.years),
+        "method": method_in_words(
+            study.engine, study.rows_per_year, study.risk_free, market.shape[0], market.years
+        ),
     }
 
 

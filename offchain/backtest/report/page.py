@@ -38,6 +38,26 @@ CONTENTS = (
     ("method", "Method"),
 )
 
+TRIED = {  # what stands in `evidence.trials`, in words
+    "made": "Settings tried",
+    "given": "… with their returns at hand",
+    "own: sharpe": "Sharpe ratio a year",
+    "own: luck": "… of the best of as many without skill",
+    "own: probability": "Deflated Sharpe ratio (1: sure)",
+    "own: effective": "Settings that differ in their returns",
+    "own: luck_effective": "… the best of those without skill",
+    "own: probability_effective": "… deflated Sharpe ratio with those",
+    "active: sharpe": "Sharpe ratio a year of returns above the benchmark",
+    "active: luck": "… of the best of as many without skill",
+    "active: probability": "… deflated (1: sure)",
+    "active: effective": "… settings that differ in them",
+    "active: luck_effective": "… the best of those without skill",
+    "active: probability_effective": "… deflated with those",
+    "backtest_overfitting: probability": "Probability of backtest overfitting",
+    "cross_average": "Sharpe ratio of the mean of all, cross-validated",
+    "walk_cagr": "Walk-forward, growth a year out of sample",
+}
+
 
 def page(found: Mapping[str, Any]) -> str:
     """The whole file, from `content`."""
@@ -152,6 +172,8 @@ def _captions(found: Mapping[str, Any]) -> dict[str, str]:
         if all_rows
         else f"Charts over time show {growth['rows']:,} of {growth['of_rows']:,} rows: evenly spaced ones, those that "
         "were traded, and each line's extremes. Figures and tables use all rows, unless they say so.",
+        "sweep_caption": "The result at other settings; the circle is this backtest. A lone peak is luck, a plateau is "
+        "not proof. Sharpe ratios here are without a risk-free rate.",
         "sweep_words": "Too many settings were varied at once for a picture; the JSON file has the results.",
     }
 
@@ -184,14 +206,13 @@ def _evidence_tables(evidence: Mapping[str, Any] | None) -> list[dict[str, Any]]
         f"seed {evidence['seed']}.",
     )
     differences = Table(
-        ("", "of", "difference", f"{level} from", "to", "p, all counted", "verdict"),
+        ("", "difference", f"{level} from", "to", "p, all counted", ""),
         [
             (
-                f"to {other}",
-                label(name),
+                f"{label(name)}, to {other}",
                 *(measure_text(name, one["interval"][key]) for key in ("value", "low", "high")),
                 "" if one["p"] is None else f"{one['p']:.3f}",
-                "noise" if one["noise"] else "differs",
+                _verdict(one),
             )
             for other, found in evidence["differences"].items()
             for name, one in found.items()
@@ -205,9 +226,19 @@ def _evidence_tables(evidence: Mapping[str, Any] | None) -> list[dict[str, Any]]
     return [{"title": title, "table": table} for title, table in found if table.rows]
 
 
+def _verdict(difference: Mapping[str, Any]) -> str:
+    """Only what was counted among all comparisons is said to differ."""
+    if difference["p"] is not None:
+        return "noise" if difference["noise"] else "beyond noise"
+    return "0 is in the interval" if difference["noise"] else "0 is not in it; not counted"
+
+
 def _plain_table(values: Mapping[str, Any]) -> Table:
     """Whatever is one number or word, by its name; those of a part under "part: name"."""
-    return Table(("", "value"), [(name.replace("_", " "), _cell(value)) for name, value in _flat(values)])
+    return Table(
+        ("", "value"),
+        [(TRIED.get(name, name.replace("_", " ")), _cell(value)) for name, value in _flat(values)],
+    )
 
 
 def _flat(values: Mapping[str, Any], part: str = "") -> Iterator[tuple[str, Any]]:

@@ -43,6 +43,10 @@ LABELS = {
     "cost_bps_a_year": ("Cost of trading a year", "bps"),
     **{f"cost_{cause}_bps_a_year": (f"… {cause}", "bps") for cause in CAUSES},
     "fees_bps_a_year": ("Management fee a year", "bps"),
+    "annual_return": ("Growth a year", "percent"),  # of a sweep, by `STATISTICS`
+    "annual_volatility": ("Volatility a year", "percent"),
+    "annual_turnover": ("Turnover a year", "percent"),
+    "cost": ("Cost of trading in all", "count"),
     "skew": ("Skewness", "number"),
     "kurtosis": ("Kurtosis", "number"),
 }
@@ -71,7 +75,8 @@ def measure_text(name: str, value: Any) -> str:
         return "–"
     kind = LABELS.get(name, ("", "number"))[1]
     factor, digits, unit = KINDS[kind]
-    return f"{factor * value:,.{digits}f}{unit}".replace("-", "−")
+    text = f"{factor * value:,.{digits}f}"
+    return (text.replace("-", "−") if text.strip("-0.,") else text.lstrip("-")) + unit
 
 
 def label(name: str) -> str:

@@ -120,7 +120,9 @@ def cause_names(engine: str) -> tuple[str, ...]:
     return CAUSE_NAMES["fast" if engine == "fast" else "vault"]
 
 
-def method_in_words(engine: str, rows_per_year: float, rows: int, years: float) -> list[str]:
+def method_in_words(
+    engine: str, rows_per_year: float, risk_free: float, rows: int, years: float
+) -> list[str]:
     """What else the numbers rest on."""
     start = "The first row buys the targets; that purchase pays and counts."
     if engine != "fast":
@@ -131,6 +133,7 @@ def method_in_words(engine: str, rows_per_year: float, rows: int, years: float) 
     return [
         f"A year has {rows_per_year:.4g} rows here ({rows:,} rows in {years:.2f} years of 365.25 days): "
         "volatilities, Sharpe and Sortino ratios are annualised with that.",
+        f"The risk-free rate is {100 * risk_free:g} % a year.",
         "Between trades the weights drift with the prices: nothing is rebalanced that the rule does not say.",
         "A decision at a row's close knows that row and the ones before it, and trades at that close.",
         start,
