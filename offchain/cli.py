@@ -490,13 +490,15 @@ def _settings(config: Path | None, **overrides: Any) -> Settings:
 
 
 def _connect(settings: Settings, *, check: bool = True) -> Web3:
-    url = settings.rpc_url
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"rpc_url: {url!r} is not an http:// or https:// address")
-    web3 = Web3(Web3.HTTPProvider(url, request_kwargs={"timeout": settings.rpc_timeout_seconds}))
-    if check and not web3.is_connected():
-        raise ConfigError(f"rpc_url: no Ethereum node answers at {url}")
-    return web3
+    from offchain.chain.rpc import nodes_from
+
+    nodes = nodes_from(settings)
+    if check and not nodes.is_connected():
+        where = " or ".join(node.url for node in nodes.status())
+        raise ConfigError(
+            f"{'rpc_urls' if settings.rpc_urls else 'rpc_url'}: no Ethereum node answers at {where}"
+        )
+    return Web3(nodes)
 
 
 def _log_to_stderr(as_json: bool) -> None:

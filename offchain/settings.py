@@ -5,6 +5,7 @@ Nothing is signed unless a keystore is named. `ETH_RPC_URL` is accepted for the 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -48,9 +49,26 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8545",
         validation_alias=AliasChoices("EVENKEEL_RPC_URL", "rpc_url", "ETH_RPC_URL"),
         description="the node's HTTP address",
+        repr=False,
+    )
+    rpc_urls: list[str] = Field(
+        default=[],
+        description="several nodes' HTTP addresses instead of rpc_url, the preferred first",
+        repr=False,
     )
     rpc_timeout_seconds: float = Field(
         default=20, gt=0, description="how long one request to the node may take"
+    )
+    rpc_max_lag_blocks: int = Field(
+        default=5, ge=0, description="a node further than this from the newest block is not read from"
+    )
+    rpc_quorum: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many of rpc_urls must show the same before anything is sent; default: all that answer",
+    )
+    chain_id: int | None = Field(
+        default=None, ge=1, description="the chain; nodes of another one are refused"
     )
     vault: str | None = Field(default=None, description="the vault to keep on target")
     executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
@@ -183,6 +201,15 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _one_way_to_nodes(self) -> Settings:
+        if self.rpc_quorum is not None and self.rpc_quorum > max(len(self.rpc_urls), 1):
+            raise ValueError(f"rpc_quorum: {self.rpc_quorum} is more than there are rpc_urls")
+        named = "rpc_url" in self.model_fields_set and self.rpc_url != os.environ.get("ETH_RPC_URL")
+        if named and self.rpc_urls:
+            raise ValueError("rpc_url and rpc_urls: set one of them")
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_sign(self) -> Settings:
         named = [name for name in ("keystore", "account", "signer_url") if getattr(self, name) is not None]
         if len(named) > 1:
@@ -216,6 +243,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     class _Settings(Settings):
         model_config = SettingsConfigDict(**{**Settings.model_config, "toml_file": path})
 
+    if overrides.get("rpc_url") is not None:
+        overrides = {"rpc_urls": [], "rpc_quorum": 1} | overrides  # that one and no other
     try:
         return _Settings(**{key: value for key, value in overrides.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
