@@ -418,6 +418,7 @@ def test_the_vaults_engine_plays_it_and_the_compared(folder: Path) -> None:
         "policy": {"band_points_bps": 100},
         "compare": [{"name": "wide", "policy": {"band_points_bps": 900}}],
         "pools": {"depth_usd": 5e6, "venue": "v2"},
+        "costs": {"proportional_bps": 10},  # of the fast engine, for stress and sweep
     }
     found = study(parse_config(settings), folder)
     assert [getattr(played.result, "engine", "fast") for played in found.played] == [
@@ -429,6 +430,20 @@ def test_the_vaults_engine_plays_it_and_the_compared(folder: Path) -> None:
     assert found.pools.depth_usd == 5e6 and found.pools.venue == "v2"
     assert found.played[1].result.trade_costs.sum() == 0  # beside a vault that is seeded without trading
     assert any("integer engine" in note for note in found.notes)
+
+
+def test_a_strategy_may_decide_again_under_stress(folder: Path) -> None:
+    settings = {
+        "data": BARE["data"],
+        "evidence": {"enabled": False},
+        "strategy": {"name": "min-variance", "lookback": 20, "every": 10},
+    }
+    ends = {}
+    for again in (False, True):
+        found = study(parse_config(settings | {"stress": {"retarget": again, "depeg_row": 60}}), folder)
+        ends[again] = {one["name"]: one["stressed"]["total_return"] for one in found.stress}
+    assert ends[True]["depeg, for good"] != ends[False]["depeg, for good"]
+    assert ends[True]["fee spike"] == ends[False]["fee spike"]  # its prices are the true ones
 
 
 def test_a_sweep_is_kept_and_resumed(folder: Path) -> None:

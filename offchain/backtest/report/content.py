@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from offchain import __version__
 from offchain.backtest.measures import risk_contributions, rolling_correlations, yearly_returns
-from offchain.backtest.model import Floats, Ints, Kind
+from offchain.backtest.model import Floats, Ints, Kind, Market
 from offchain.backtest.report.names import plain
 from offchain.backtest.report.study import Study, Swept
 from offchain.backtest.report.words import (
@@ -31,7 +31,7 @@ __all__ = ["content"]
 CHART_ROWS = 1_200  # evenly spaced; see the module's docstring for those that are added
 TRADE_ROWS = 800  # of the added ones, at most
 CHART_ASSETS = 30  # with a weight chart of their own
-RISK_POINTS = 250  # in time, of risk contributions and correlations
+RISK_POINTS = 250  # in time, of risk contributions and correlations; fewer where the assets are many
 KINDS = ("", "calendar", "band", "calendar and band", "first purchase")  # by `Kind`
 
 
@@ -254,7 +254,7 @@ def _risk(study: Study) -> dict[str, Any]:
     """Each asset's part of the variance, beside its weight, both as the mean over time."""
     market, window = study.market, _window(study)
     weights = study.played[0].result.weights
-    rows, parts = risk_contributions(market, weights, window=window, points=RISK_POINTS)
+    rows, parts = risk_contributions(market, weights, window=window, points=_points(market))
     mean = np.nan_to_num(parts).mean(axis=0)
     order = np.argsort(-mean, kind="stable")
     return {
@@ -272,10 +272,15 @@ def _risk(study: Study) -> dict[str, Any]:
     }
 
 
+def _points(market: Market) -> int:
+    """Each takes time with the square of the assets."""
+    return max(20, min(RISK_POINTS, 20_000 // market.shape[1]))
+
+
 def _correlation(study: Study) -> dict[str, Any] | None:
     if study.market.shape[1] < 2:
         return None
-    found = rolling_correlations(study.market, window=_window(study), points=RISK_POINTS)
+    found = rolling_correlations(study.market, window=_window(study), points=_points(study.market))
     return {
         "window_rows": _window(study),
         "dates": _days(study, found.rows),
