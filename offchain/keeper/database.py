@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -55,11 +55,8 @@ def where(url: URL) -> str:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session that only reads. JournalError when the database does not answer."""
-    try:
-        with Session(engine, expire_on_commit=False) as db:
-            yield db
-    except OperationalError as error:
-        raise JournalError(f"journal: cannot read {where(engine.url)}: {_cause(error)}") from None
+    with _told("read", engine), Session(engine, expire_on_commit=False) as db:
+        yield db
 
 
 @contextmanager
@@ -68,14 +65,9 @@ def writing(engine: Engine) -> Iterator[Session]:
 
     JournalError when it was not written, or, with a connection that broke at the very end, may not have been.
     """
-    try:
-        with (
-            Session(engine.execution_options(evenkeel_writes=True), expire_on_commit=False) as db,
-            db.begin(),
-        ):
-            yield db
-    except OperationalError as error:
-        raise JournalError(f"journal: cannot write {where(engine.url)}: {_cause(error)}") from None
+    writer = engine.execution_options(evenkeel_writes=True)
+    with _told("write", engine), Session(writer, expire_on_commit=False) as db, db.begin():
+        yield db
 
 
 def lock(db: Session, *key: object) -> None:
@@ -92,8 +84,21 @@ def holding(engine: Engine, key: str) -> Iterator[bool]:
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         taken = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
-        yield bool(db.execute(taken, {"key": key}).scalar())
-        db.invalidate()  # the server lets the lock go with the connection
+        try:
+            yield bool(db.execute(taken, {"key": key}).scalar())
+        finally:
+            db.invalidate()  # the server lets the lock go with the connection
+
+
+@contextmanager
+def _told(what: str, engine: Engine) -> Iterator[None]:
+    """A database that is away, full or damaged is a JournalError; what is wrong with a statement is not."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError, DataError):
+        raise
+    except DBAPIError as error:
+        raise JournalError(f"journal: cannot {what} {where(engine.url)}: {_cause(error)}") from None
 
 
 def _url(target: Path | str) -> URL:

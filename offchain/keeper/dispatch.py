@@ -21,7 +21,7 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import Web3Exception, Web3RPCError
 from web3.types import BlockIdentifier, TxParams, TxReceipt
 
-from offchain.chain.errors import ChainError, TransactionError
+from offchain.chain.errors import BusyError, ChainError, TransactionError
 from offchain.chain.fees import Fees, raised
 from offchain.chain.sender import ETHER, Sender, find_receipt, is_underpriced
 from offchain.chain.signer import decoded
@@ -173,7 +173,7 @@ class Dispatch:
         if not self.journal.open_nonces(chain_id, address):
             return
         mined, pending = self.sender.counts()
-        self.journal.reopen_nonces(chain_id, address, mined, mined + REORG_BLOCKS)
+        self.journal.match_nonces(chain_id, address, mined, mined + REORG_BLOCKS)
         for nonce, run in self.journal.open_nonces(chain_id, address):
             given_up = run is None or run.status in (Status.FAILED, Status.SKIPPED)
             if nonce.state == NonceState.LIVE and given_up:
@@ -340,10 +340,13 @@ class Dispatch:
                 raise TransactionError("max_fee_gwei or max_tip_gwei: replacing it would cost more than that")
             self._afford(last.chain_id, tx, fees, last.nonce)
             signed = self.sender.sign(tx, last.nonce, fees)
+            attempt = self.journal.replaced(last, signed, purpose, head.number, head.time, reason)
         except TransactionError as error:
             log.warning("not replaced", tx_hash=last.tx_hash, nonce=last.nonce, reason=str(error))
             return False
-        attempt = self.journal.replaced(last, signed, purpose, head.number, head.time, reason)
+        except BusyError as error:
+            log.info("left to another keeper", nonce=last.nonce, reason=str(error))
+            return False
         log.warning("replaced", tx_hash=last.tx_hash, by=attempt.tx_hash, purpose=str(purpose), reason=reason)
         self._deliver(attempt)
         return True
@@ -367,10 +370,11 @@ class Dispatch:
             fees = self.sender.fees()
             self._afford(chain_id, tx, fees)
             signed = self.sender.sign(tx, mined, fees)
-        except TransactionError as error:
+            filler = self.journal.filled(chain_id, signed, head.number, head.time)
+        except (TransactionError, BusyError) as error:
             log.warning("gap not filled", nonce=mined, reason=str(error))
             return
-        self._deliver(self.journal.filled(chain_id, signed, head.number, head.time))
+        self._deliver(filler)
 
 
 def _address(sender: Sender) -> ChecksumAddress:

@@ -326,20 +326,25 @@ class Journal:
             if run is not None and run.status in UNFINISHED:
                 _end(db, run, Status.FAILED, reason)
 
-    def reopen_nonces(self, chain_id: int, sender: str, mined: int, most: int) -> None:
-        """Nonces from `mined` on (below `most`) that a chain had used which was replaced since: they are live again."""
+    def match_nonces(self, chain_id: int, sender: str, mined: int, most: int) -> None:
+        """Follow the chain, which has used the account's nonces below `mined`; it may have gone back.
+
+        Used nonces from there on (below `most`) are live again; live ones below it are used if one is in a block.
+        """
+        account = (Nonce.chain_id == chain_id, Nonce.sender == sender)
+        open_again = (*account, Nonce.state == NonceState.USED, Nonce.nonce >= mined, Nonce.nonce < most)
+        in_a_block = select(Attempt.nonce).where(
+            Attempt.chain_id == chain_id, Attempt.sender == sender, Attempt.block.is_not(None)
+        )
+        used_again = (
+            *account,
+            Nonce.state == NonceState.LIVE,
+            Nonce.nonce < mined,
+            Nonce.nonce.in_(in_a_block),
+        )
         with writing(self._engine) as db:
-            db.execute(
-                update(Nonce)
-                .where(
-                    Nonce.chain_id == chain_id,
-                    Nonce.sender == sender,
-                    Nonce.state == NonceState.USED,
-                    Nonce.nonce >= mined,
-                    Nonce.nonce < most,
-                )
-                .values(state=NonceState.LIVE)
-            )
+            db.execute(update(Nonce).where(*open_again).values(state=NonceState.LIVE))
+            db.execute(update(Nonce).where(*used_again).values(state=NonceState.USED))
 
     def dropped(self, attempt: Attempt) -> None:
         """The block that the attempt was in is no longer part of the chain: it is to be settled again."""

@@ -123,7 +123,11 @@ class Keeper:
             decision = replace(decision, act=False, reason=pause)
         if not decision.act:
             return self._skip(snapshot, decision)
-        return self._act(snapshot, decision)
+        try:
+            return self._act(snapshot, decision)
+        except BusyError as error:
+            log.info("left to another keeper", vault=snapshot.vault, reason=str(error))
+            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
 
     # ------------------------------------------------------------ decide
 
@@ -216,20 +220,16 @@ class Keeper:
     def _act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         assert decision.plan is not None
         deadline = snapshot.block.time + self.deadline_seconds
-        try:
-            run = self.journal.plan(
-                snapshot.vault,
-                snapshot.chain_id,
-                snapshot.block.number,
-                decision.session,
-                decision.reason,
-                "0x" + decision.commitment.hex(),
-                decision.record,
-                deadline,
-            )
-        except BusyError as error:
-            log.info("nothing to do", vault=snapshot.vault, reason=str(error))
-            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
+        run = self.journal.plan(
+            snapshot.vault,
+            snapshot.chain_id,
+            snapshot.block.number,
+            decision.session,
+            decision.reason,
+            "0x" + decision.commitment.hex(),
+            decision.record,
+            deadline,
+        )
         log.info(
             "planned",
             vault=snapshot.vault,
@@ -256,11 +256,7 @@ class Keeper:
         return self._submit(run, call, snapshot, decision)
 
     def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
-        try:
-            fate = self.dispatch.submit(run, call)
-        except BusyError as error:  # what it reserved went with the run
-            log.warning("left to another keeper", vault=snapshot.vault, reason=str(error))
-            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
+        fate = self.dispatch.submit(run, call)
         if fate.status == Status.FAILED:
             return self._failed(run, fate.reason, snapshot, decision, fate.tx_hash, fate.receipt)
         reason = fate.reason if fate.status in (Status.SENT, Status.MINED) else decision.reason

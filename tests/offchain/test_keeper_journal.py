@@ -282,10 +282,20 @@ def test_a_block_that_was_replaced_makes_the_run_open_again(journal: Journal) ->
 def test_nonces_that_a_replaced_chain_had_used_are_live_again(journal: Journal) -> None:
     journal.lost(sent(journal), "another transaction used it")
     assert states(journal) == {}
-    journal.reopen_nonces(1, SENDER, 6, 70)
+    journal.match_nonces(1, SENDER, 6, 70)
     assert states(journal) == {}
-    journal.reopen_nonces(1, SENDER, 5, 69)
+    journal.match_nonces(1, SENDER, 5, 69)
     assert states(journal) == {5: NonceState.LIVE}
+    journal.match_nonces(1, SENDER, 6, 70)
+    assert states(journal) == {5: NonceState.LIVE}  # nobody knows by what it was used
+
+
+def test_a_node_that_was_behind_for_a_while_leaves_no_nonce_open(journal: Journal) -> None:
+    journal.mined(sent(journal), mined_at(13), Status.CONFIRMED)
+    journal.match_nonces(1, SENDER, 5, 69)
+    assert states(journal) == {5: NonceState.LIVE}
+    journal.match_nonces(1, SENDER, 6, 70)
+    assert states(journal) == {}
 
 
 def test_a_gap_is_filled_once(journal: Journal) -> None:

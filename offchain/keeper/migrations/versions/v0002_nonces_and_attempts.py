@@ -71,4 +71,8 @@ def upgrade() -> None:
         "c.block, c.block_hash, c.time, c.gas_wei from runs r left join costs c on c.run = r.id "
         f"where r.id in ({last})"
     )
+    op.execute(
+        "update runs set status = 'failed', reason = 'another transaction took its nonce' "
+        f"where status = 'sent' and id not in ({last})"
+    )
     op.drop_column("runs", "raw_tx")
