@@ -11,10 +11,10 @@
 
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
 survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
-time: first the test that killed it last time, then those that killed most in its function, then the file of that name,
-then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can tell from
-the original are argued in equivalent.json and come last, or not at all with --quick; any other survivor makes the run
-fail. Several runs can work side by side: each passes over what another has judged meanwhile.
+time: first the test that killed it last time, then tests and files that killed most in its function, then the file of
+that name, then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can
+tell from the original are argued in equivalent.json and come last, or not at all with --quick; any other survivor makes
+the run fail. Several runs can work side by side: each passes over what another has judged meanwhile.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
@@ -213,10 +213,11 @@ class Campaign:
         self.problem = ""
 
     def count(self, mutant: Mutant, killer: str) -> None:
-        """A killer is likely to kill again, above all in the same function."""
+        """A killer and its file are likely to kill again, above all in the same function."""
         self.killed[killer] += 1
-        self.killed_near[mutant.file, mutant.function][killer] += 1
-        self.killed_near[mutant.file, ""][killer] += 1
+        for name in (killer, killer.partition("::")[0]):
+            self.killed_near[mutant.file, mutant.function][name] += 1
+            self.killed_near[mutant.file, ""][name] += 1
 
     def run(self) -> None:
         """Every verdict goes to the ledger."""
@@ -305,8 +306,9 @@ class Campaign:
             if place is not None and (is_slow(test) or not only_slow):
                 by_name = named and item.path.stem.startswith(f"test_{named}")
                 rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
-                likely = test != killer, -near[test], not by_name, -in_file[test], place, -rate, len(ranked)
-                ranked.append((likely, item))
+                file = test.partition("::")[0]
+                likely = test != killer, -near[test], -near[file], not by_name, -in_file[file], place, -rate
+                ranked.append(((*likely, len(ranked)), item))
         return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
