@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
@@ -21,8 +22,10 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from offchain.chain.errors import NODE_ERRORS, ConfigError
-from offchain.errors import EvenkeelError
+from offchain.keeper.health import BEAT_SECONDS
 from offchain.keeper.loop import Keeper
+from offchain.keeper.outside import TICK_SECONDS, Outside
+from offchain.keeper.watch import Watch, words_of
 
 __all__ = ["run"]
 
@@ -37,8 +40,13 @@ def run(
     interval_seconds: int,
     cron: str | None = None,
     stop: threading.Event | None = None,
+    outside: Outside | None = None,
 ) -> None:
-    """Look every `interval_seconds`, or on the `cron` line (UTC), until a signal or `stop`."""
+    """Look every `interval_seconds`, or on the `cron` line (UTC), until a signal or `stop`.
+
+    `outside`: what others see of it (offchain.keeper.outside.watching).
+    """
+    outside = outside or Outside()
     trigger = _trigger(interval_seconds, cron)
     stop = stop or threading.Event()
     if threading.current_thread() is threading.main_thread():
@@ -46,15 +54,17 @@ def run(
             signal.signal(number, lambda *_: stop.set())
     scheduler = BackgroundScheduler(timezone=UTC)
     first = {} if cron else {"next_run_time": datetime.now(UTC)}
+    _expect(outside.watch, keeper.vault, trigger)
     scheduler.add_job(
-        look,
+        _look_and_expect,
         trigger,
-        (keeper, stop),
+        (keeper, stop, outside.watch, trigger),
         max_instances=1,
         coalesce=True,
         misfire_grace_time=None,
         **first,
     )
+    _add_others(scheduler, outside)
     scheduler.start()
     log.info(
         "keeper runs",
@@ -68,24 +78,55 @@ def run(
     log.info("keeper stopped", vault=keeper.vault)
 
 
-def look(keeper: Keeper, stop: threading.Event, longest_pause: float = LONGEST_PAUSE) -> None:
-    """One look that never raises; while the node is away it tries again, ever more slowly."""
+def look(
+    keeper: Keeper, stop: threading.Event, longest_pause: float = LONGEST_PAUSE, watch: Watch | None = None
+) -> None:
+    """One look that never raises; while the node is away it tries again, ever more slowly.
+
+    Not made while `watch` has the vault's keeper halted, because too many looks in a row ended in an error.
+    """
+    watch = watch or Watch()
+
+    def waits(state: RetryCallState) -> None:
+        watch.outage(keeper.vault, state.outcome.exception() if state.outcome else None)
+        _log_outage(state)
+
     retrying = Retrying(
         retry=retry_if_exception_type(NODE_ERRORS),
         wait=wait_random_exponential(multiplier=1, max=longest_pause),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
-        before_sleep=_log_outage,
+        before_sleep=waits,
         reraise=True,
     )
-    try:
-        retrying(keeper.once)
-    except NODE_ERRORS as error:
-        log.warning("stopped while the node was away", vault=keeper.vault, error=str(error))
-    except EvenkeelError as error:
-        log.error("look failed", vault=keeper.vault, error=str(error))
-    except Exception:
-        log.exception("bug: look failed", vault=keeper.vault)
+    watch.look(keeper.vault, partial(retrying, keeper.once))
+
+
+def _look_and_expect(keeper: Keeper, stop: threading.Event, watch: Watch, trigger: BaseTrigger) -> None:
+    look(keeper, stop, watch=watch)
+    _expect(watch, keeper.vault, trigger)
+
+
+def _expect(watch: Watch, vault: str, trigger: BaseTrigger) -> None:
+    """Tell the watch when the next look is due; one that does not begin is a missed run."""
+    now = datetime.now(UTC)
+    following = trigger.get_next_fire_time(now, now)
+    if following is not None:
+        watch.due(vault, (following - now).total_seconds())
+
+
+def _add_others(scheduler: BackgroundScheduler, outside: Outside) -> None:
+    """What runs beside the looks: the sign of life and, where they are on, probes and alerts."""
+    jobs = [(outside.watch.beat, BEAT_SECONDS), *([(outside.tick, TICK_SECONDS)] if outside.ticks else [])]
+    for job, seconds in jobs:
+        scheduler.add_job(
+            job,
+            IntervalTrigger(seconds=seconds, timezone=UTC),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+            next_run_time=datetime.now(UTC),
+        )
 
 
 def _trigger(interval_seconds: int, cron: str | None) -> BaseTrigger:
@@ -104,5 +145,5 @@ def _log_outage(state: RetryCallState) -> None:
         "node does not answer",
         attempt=state.attempt_number,
         again_in_seconds=pause,
-        error=str(error),
+        error=words_of(error),
     )
