@@ -247,6 +247,7 @@ def run(
 ) -> None:
     """Keep the vault on target on a schedule until SIGTERM or Ctrl-C. Node outages are waited out."""
     from offchain.keeper.loop import from_settings
+    from offchain.keeper.outside import watching
     from offchain.keeper.schedule import run as run_schedule
 
     settings = _settings(
@@ -257,8 +258,45 @@ def run(
         interval_seconds=interval_seconds,
         cron=cron,
     )
-    with from_settings(settings, _connect(settings, check=False)) as keeper:
-        run_schedule(keeper, interval_seconds=settings.interval_seconds, cron=settings.cron)
+    with (
+        from_settings(settings, _connect(settings, check=False)) as keeper,
+        watching(settings, keeper.web3, keeper.sender) as outside,
+    ):
+        run_schedule(keeper, interval_seconds=settings.interval_seconds, cron=settings.cron, outside=outside)
+
+
+@keeper_app.command("status", epilog="Example:  evenkeel keeper status --journal evenkeel.sqlite --once")
+@_plain_errors
+def keeper_status(
+    vault: VaultOption = None,
+    config: ConfigOption = None,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="The keeper's journal \\[setting: journal].")
+    ] = None,
+    as_json: JsonOption = False,
+    show_once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    every_seconds: Annotated[
+        float, typer.Option("--every-seconds", min=0.2, help="Seconds between two readings.")
+    ] = 2,
+) -> None:
+    """What the keepers of a journal are doing: last look, drift, transactions, alerts. A live table, until Ctrl-C.
+
+    Read from the journal's database; no node is asked. Without a terminal, and with --json, it is printed once.
+    """
+    from offchain.show.keeper_status import open_journal, print_status, show_live, status_report
+
+    settings = _settings(config, vault=vault, journal=journal)
+    engine = open_journal(settings)
+    console = Console(highlight=False)
+    try:
+        if as_json:
+            typer.echo(json.dumps(status_report(engine, settings.vault), indent=2))
+        elif show_once or not console.is_terminal:
+            print_status(status_report(engine, settings.vault), console)
+        else:
+            show_live(lambda: status_report(engine, settings.vault), console, every_seconds)
+    finally:
+        engine.dispose()
 
 
 @audit_app.command(epilog="Example:  evenkeel audit verify 0xVault… --rpc-url http://127.0.0.1:8545")
