@@ -5,8 +5,10 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 import tomllib
-from datetime import date, datetime
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,17 @@ def test_what_the_example_leaves_out_is_valid_too() -> None:
     raw = tomllib.loads("\n".join(line for line in lines if not line.startswith("path")))
     assert len(raw["data"]) == 4
     parse_config(raw)
+
+
+def test_every_table_of_the_file_is_in_the_docs() -> None:
+    docs = (
+        (ROOT / "docs/backtest.md").read_text().partition("## From the command line")[2].partition("\n## ")[0]
+    )
+    for name, field in Config.model_fields.items():
+        assert f"[{name}]" in docs or f"`{name}`" in docs, name
+        if name in ("evidence", "sweep", "report"):
+            for key in field.annotation.model_fields:  # type: ignore[union-attr]
+                assert f"`{key}`" in docs or f"`{key} =" in docs, f"{name}.{key}"
 
 
 # ---------------------------------------------------------------- mistakes
@@ -314,13 +327,23 @@ def test_a_setting_reaches_the_policy_and_nothing_else_changes(market: Market, k
         )
 
 
-def test_an_anchor_is_a_date_a_time_or_a_number() -> None:
-    for value in (
-        datetime.fromisoformat("2020-01-02T00:00:00Z"),
-        datetime.fromisoformat("2020-01-02T01:00:00+01:00"),
-        1_577_923_200,
-    ):
-        assert PolicySettings.model_validate({"calendar_anchor": value}).anchor() == 1_577_923_200
+@pytest.fixture
+def _far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_greenwich")
+@pytest.mark.parametrize(
+    "value",
+    ["2020-01-02", "2020-01-02T00:00:00", "2020-01-02T00:00:00Z", "2020-01-02T01:00:00+01:00", "1577923200"],
+)
+def test_an_anchor_is_a_date_a_time_or_a_number(value: str) -> None:
+    table = tomllib.loads(f"calendar_anchor = {value}")
+    assert PolicySettings.model_validate(table).anchor() == 1_577_923_200
 
 
 def test_an_exchanges_days_and_scaled_bands(market: Market) -> None:
