@@ -291,7 +291,7 @@ class Nodes(JSONBaseProvider):
 
     def status(self) -> list[NodeStatus]:
         """Each node, in the order of rpc_urls. Nothing is asked."""
-        now = time.monotonic()
+        now = _now()
         return [
             NodeStatus(
                 position=node.position,
