@@ -11,10 +11,11 @@
 
 operators.py says what is broken, by class. A mutant is killed when one of the tests named for its file fails; it has
 survived when all of them have passed (where --quick has left some out, it stays not judged). The order only saves
-time: first the test that killed it last time, then tests and files that killed most in its function, then the file of
-that name, then those that killed most in its file, then whatever has killed most per second. Mutants that nobody can
-tell from the original are argued in equivalent.json and come last, or not at all with --quick; any other survivor makes
-the run fail. Several runs can work side by side: each passes over what another has judged meanwhile.
+time: first the test that killed it last time, then those that need one contract alone, then tests and files that killed
+most in its function, then the file of that name, then those that killed most in its file, then whatever has killed most
+per second. Mutants that nobody can tell from the original are argued in equivalent.json and come last, or not at all
+with --quick; any other survivor makes the run fail. Several runs can work side by side: each passes over what another
+has judged meanwhile.
 
 Verdicts are kept in build/mutation.jsonl. A killed mutant is judged again when its file or the test that killed it has
 changed, a survivor when its file or any of its tests has; --fresh judges all again. Result: reports/mutation.json, and
@@ -69,6 +70,8 @@ TRADES = [
     INVARIANTS,
     f"{UNIT}/attacks",
 ]
+# of TRADES, those that ask the rule book without a vault: one contract to compile instead of five
+ALONE = (f"{UNIT}/vault/test_rule_book_alone.py", f"{UNIT}/vault/test_rule_book_to_the_wei.py")
 # file -> the tests that must notice; two folders or files are enough for most
 TESTS: dict[str, list[str]] = {
     "Vault": [f"{UNIT}/vault", f"{UNIT}/vault_factory", DIFFERENTIAL, INVARIANTS, f"{UNIT}/attacks"],
@@ -307,8 +310,9 @@ class Campaign:
                 by_name = named and item.path.stem.startswith(f"test_{named}")
                 rate = (self.killed[test] + 0.01) / (self.seconds[test] + 0.001)
                 file = test.partition("::")[0]
-                likely = test != killer, -near[test], -near[file], not by_name, -in_file[file], place, -rate
-                ranked.append(((*likely, len(ranked)), item))
+                alone = tests_of(mutant) is TRADES and file in ALONE
+                likely = -near[test], -near[file], not by_name, -in_file[file], place, -rate, len(ranked)
+                ranked.append(((test != killer, not alone, *likely), item))
         return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
