@@ -79,6 +79,7 @@ class EvmChain:
         self._read_pools = [_pool_reads(pool) for pool in scenario.pools]
         self._basket: tuple[bytes, tuple[Asset, ...]] = (b"", ())
         self._rules: tuple[bytes, Rules] = (b"", scenario.state.rules)
+        self._session: tuple[bytes, Session] = (b"", scenario.state.session)
 
     # ------------------------------------------------------------ from outside
 
@@ -132,32 +133,29 @@ class EvmChain:
     def snapshot(self) -> Snapshot:
         """The vault as `chain.vault.read_vault` reads it, in one call of the lens."""
         output = self._send(TRADER, self._places.lens, self._read_state)
-        w = [int.from_bytes(output[i : i + 32], "big") for i in range(32, len(output), 32)]
-        n = self._scenario.n
-        basket, balances, prices, statuses = (w[i] // 32 for i in (1, 2, 3, 4))
-        rules, session = _Lens.RULES, _Lens.SESSION
-        loss, speed, supply, pending, fee, _, _, head = w[session + 5 : session + 13]
-        if w[basket] != n or w[_Lens.UNREADABLE]:
+        n, at = self._scenario.n, _Lens
+        if _word(output, at.UNREADABLE):
             raise BacktestError("evm: a token of the vault does not answer")
+        aside_until = _word(output, at.ASIDE_UNTIL)
         state = VaultState(
-            assets=self._assets(output[32 * (basket + 2) : 32 * (basket + 2 + 8 * n)]),
-            rules=self._rules_of(output[32 * (rules + 1) : 32 * (session + 1)]),
-            session=Session(w[session], w[session + 1], w[session + 2], w[session + 3], w[session + 4] == 1),
-            balances=tuple(w[balances + 1 : balances + 1 + n]),
-            prices=tuple(w[prices + 1 : prices + 1 + n]),
-            statuses=tuple(w[statuses + 1 : statuses + 1 + n]),
-            supply=supply,
+            assets=self._assets(_items(output, at.BASKET, 8 * n)),
+            rules=self._rules_of(output[at.RULES : at.SESSION]),
+            session=self._session_of(output[at.SESSION : at.LOSS]),
+            balances=_numbers(_items(output, at.BALANCES, n)),
+            prices=_numbers(_items(output, at.PRICES, n)),
+            statuses=_numbers(_items(output, at.STATUSES, n)),
+            supply=_word(output, at.SUPPLY),
             time=self._now,
-            pending_fee_shares=pending,
-            fee_bps=fee,
+            pending_fee_shares=_word(output, at.PENDING),
+            fee_bps=_word(output, at.FEE),
             fee_accrued_at=self._now,
-            loss_used=loss,
+            loss_used=_word(output, at.LOSS),
             loss_time=self._now,
-            speed_used=speed,
+            speed_used=_word(output, at.SPEED),
             speed_time=self._now,
-            paused_until=w[_Lens.PAUSED_UNTIL],
-            aside=w[_Lens.ASIDE] if w[_Lens.ASIDE_UNTIL] else NO_ASSET,
-            aside_until=w[_Lens.ASIDE_UNTIL],
+            paused_until=_word(output, at.PAUSED_UNTIL),
+            aside=_word(output, at.ASIDE) if aside_until else NO_ASSET,
+            aside_until=aside_until,
             vault=self._vault,
             oracle=self._places.oracle,
         )
@@ -166,7 +164,7 @@ class EvmChain:
             BlockRef(self._number, NO_HASH, self._now),
             self._vault,
             state,
-            "0x" + head.to_bytes(32, "big").hex(),
+            "0x" + output[at.HEAD : at.HEAD + 32].hex(),
         )
 
     def rebalance(self, decision: Decision, executor: str, deadline: int) -> None:
@@ -176,22 +174,24 @@ class EvmChain:
         arguments = (list(plan.sells), executor, plan.payload, decision.commitment, plan.session, deadline)
         self._call(KEEPER, self._vault, "Vault", "rebalance", *arguments)
 
+    # decoded anew only when they have changed
+
     def _assets(self, raw: bytes) -> tuple[Asset, ...]:
-        """The basket; decoded anew only when it has changed."""
         if raw != self._basket[0]:
             rows = [raw[i : i + 256] for i in range(0, len(raw), 256)]
-            words = [[int.from_bytes(row[i : i + 32], "big") for i in range(32, 256, 32)] for row in rows]
-            tokens = ["0x" + row[12:32].hex() for row in rows]
-            self._basket = raw, tuple(Asset(t, *numbers) for t, numbers in zip(tokens, words, strict=True))
+            self._basket = raw, tuple(Asset("0x" + row[12:32].hex(), *_numbers(row[32:])) for row in rows)
         return self._basket[1]
 
     def _rules_of(self, raw: bytes) -> Rules:
         if raw != self._rules[0]:
-            self._rules = (
-                raw,
-                Rules(*(int.from_bytes(raw[i : i + 32], "big") for i in range(0, len(raw), 32))),
-            )
+            self._rules = raw, Rules(*_numbers(raw))
         return self._rules[1]
+
+    def _session_of(self, raw: bytes) -> Session:
+        if raw != self._session[0]:
+            number, opened, closed, slot, by_calendar = _numbers(raw)
+            self._session = raw, Session(number, opened, closed, slot, by_calendar == 1)
+        return self._session[1]
 
     # ------------------------------------------------------------ making it
 
@@ -294,10 +294,27 @@ class EvmChain:
 
 
 class _Lens:
-    """Words of the lens's answer: vault, four offsets, and then as named."""
+    """Where the lens's answer has what, in bytes: a word of offset, then the struct."""
 
-    UNREADABLE, ASIDE, ASIDE_UNTIL, PAUSED_UNTIL, RULES = range(5, 10)
-    SESSION = RULES + 12
+    BASKET, BALANCES, PRICES, STATUSES, UNREADABLE, ASIDE, ASIDE_UNTIL, PAUSED_UNTIL, RULES = range(
+        64, 352, 32
+    )
+    SESSION = RULES + 12 * 32
+    LOSS, SPEED, SUPPLY, PENDING, FEE, _FLOWS, _ORACLE, HEAD = range(SESSION + 160, SESSION + 416, 32)
+
+
+def _word(output: bytes, at: int) -> int:
+    return int.from_bytes(output[at : at + 32], "big")
+
+
+def _items(output: bytes, at: int, words: int) -> bytes:
+    """The list whose offset is at `at`, without its length."""
+    start = 64 + _word(output, at)
+    return output[start : start + 32 * words]
+
+
+def _numbers(raw: bytes) -> tuple[int, ...]:
+    return tuple([int.from_bytes(raw[i : i + 32], "big") for i in range(0, len(raw), 32)])
 
 
 def new_evm() -> Any:
