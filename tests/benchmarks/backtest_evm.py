@@ -4,7 +4,8 @@
 
 The calls of a run (deployments, blocks, feeds, swaps, reads, rebalances), encoded beforehand, are the anchor: a new EVM
 does them again in a bare loop. Ours is the whole replay: scenario, decisions, planner, result. CPU time of the thread.
-Goal: at least a third of their speed. Writes reports/benchmarks/backtest_evm.json.
+Goal: at least a third of their speed. Stops where the two engines are not equal to the wei in every row. Writes
+reports/benchmarks/backtest_evm.json.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ def measure(name: str, market: Market, policy: Policy, pools: PoolSettings, roun
     scenario = Scenario.of(market, policy, pools=pools)
     result = play(scenario, EvmChain(scenario, steps), engine="evm")
     whole = partial(replay, market, policy, pools=pools)
+    exact = whole(engine="integer")
+    if (exact.snapshots, exact.pools) != (result.snapshots, result.pools):
+        raise SystemExit(f"{name}: the engines disagree")
     calls: dict[str, Callable[[], object]] = {
         "evm": partial(whole, engine="evm"),
         "bare": partial(bare, steps),
