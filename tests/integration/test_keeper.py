@@ -1,4 +1,4 @@
-"""The keeper on Ganache, against real Uniswap V2 and V3 pools and the real vault."""
+"""The keeper on anvil, against real Uniswap V2 and V3 pools and the real vault."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Keeper
 from offchain.planner import Plan, Problem, V2Pool, V3Pool, plan
 from offchain.policy import DAY
+from tests.support.anvil import anvil
 from tests.support.demo_vault import DEPOSIT, FIRST, funded_vault, make_keeper
 
 
@@ -40,7 +41,7 @@ def moved(day: Day, per_cent: int, stock: int = 0) -> Day:
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[World, Contract]]:
     """A world with one threshold vault that holds enough to trade."""
-    with funded_vault() as (world, vault):
+    with funded_vault(anvil) as (world, vault):
         yield world, vault
 
 
@@ -184,9 +185,9 @@ def test_trades_the_rest_while_one_asset_is_in_quarantine(
     later(world, 3_600, JUMP)
     chain.send(world.deployer, world.feeds[1].functions.set_answer(0))
     code = chain.web3.eth.get_code(aside.address).to_0x_hex()
-    chain._rpc("evm_setAccountCode", [aside.address, "0xfe"])
+    chain._rpc("anvil_setCode", [aside.address, "0xfe"])
     outcome = keeper.once()
-    chain._rpc("evm_setAccountCode", [aside.address, code])
+    chain._rpc("anvil_setCode", [aside.address, code])
     assert outcome.status == Status.CONFIRMED, outcome.reason
     assert outcome.plan is not None
     assert outcome.plan.sells[1] == 0
