@@ -152,7 +152,7 @@ def _vaults(report: dict[str, Any]) -> Table:
         ("times", True),
         ("why", False),
     ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
     for vault in report["vaults"]:
         drift, used = vault["drift_bps"], vault["band_used_percent"]
         style = (
