@@ -54,6 +54,10 @@ test-contracts: install ## contracts in process: a file a function, attacks, inv
 test-offchain: install ## policy, planner, keeper, audit; on local chains too
 	$(BIN)/pytest -p no:pytest-brownie -q -n 2 --dist loadfile tests/offchain tests/integration
 
+.PHONY: test-browser
+test-browser: install ## the backtest's report in a real browser; needs chromium on the PATH
+	$(BIN)/pytest -p no:pytest-brownie -q tests/browser
+
 .PHONY: fuzz
 fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again
 	$(BIN)/python -m tests.stateful.campaign --steps $(or $(STEPS),100000) $(if $(SEED),--seed $(SEED))
