@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+import requests
 from eth_typing import ChecksumAddress
 from pydantic import SecretStr
 from web3 import HTTPProvider, Web3
@@ -108,9 +109,12 @@ class Relay:
     public_after_blocks: int | None = None  # then the public node gets it too; None: never
 
     def send(self, raw: str) -> None:
-        """Hand it over."""
+        """Hand it over. The relay's address, which may hold a key, is in no message."""
         params: list[Any] = [{"tx": raw}] if self.method == "eth_sendPrivateTransaction" else [raw]
-        self.web3.manager.request_blocking(RPCEndpoint(self.method), params)
+        try:
+            self.web3.manager.request_blocking(RPCEndpoint(self.method), params)
+        except requests.RequestException as error:
+            raise ConnectionError(f"private_rpc_url: no answer ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,17 @@ def test_what_is_stuck_is_offered_for_more_with_its_nonce(stage: Stage) -> None:
     assert (stage.run(run).tx_hash, stage.done(), stage.count()) == (second.tx_hash, 1, 1)
 
 
+def test_a_replacement_is_not_refused_for_what_it_replaces(stage: Stage) -> None:
+    """On the pending block, which holds the first attempt, there is nothing left to allow."""
+    stage.allow(1)
+    run, _ = stage.submit()
+    stick(stage)
+    stage.look(run)
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL, Purpose.CALL]
+    stage.chain.mine_blocks()
+    assert (stage.look(run).status, stage.done()) == (Status.CONFIRMED, 1)
+
+
 def test_whichever_attempt_is_mined_settles_the_run(stage: Stage) -> None:
     run, _ = stage.submit()
     stick(stage)
@@ -253,6 +264,17 @@ def test_a_deadline_that_passed_frees_the_nonce_with_a_cancel(stage: Stage) -> N
     assert stage.look(other).status == Status.CONFIRMED
     stage.dispatch.tend(31337)
     assert (stage.run(run).status, stage.done(), stage.count(), stage.states()) == (Status.FAILED, 1, 2, {})
+
+
+def test_the_cancel_does_not_wait_until_the_deadline_is_final(stage: Stage) -> None:
+    stage.settings(confirmations=3)
+    run = lapsed(stage)
+    assert stage.look(run).status == Status.SENT
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL, Purpose.CANCEL]
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert (fate.status, fate.reason) == (Status.FAILED, "its deadline passed before it was mined")
+    assert (stage.states(), stage.done()) == ({}, 0)
 
 
 def test_a_cancel_that_is_stuck_is_replaced_too(stage: Stage) -> None:
@@ -568,3 +590,24 @@ def test_a_node_that_hides_a_receipt_is_not_believed(stage: Stage) -> None:
     assert (fate.status, fate.reason) == (Status.SENT, "mined, but the node does not show it yet")
     stage.sender = honest
     assert stage.look(run).status == Status.CONFIRMED
+
+
+def test_a_receipt_from_a_block_that_is_not_in_the_chain_is_not_believed(stage: Stage) -> None:
+    remembered: dict[str, Any] = {}
+
+    class Remembering(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            answer = super().make_request(method, params)
+            if method == "eth_getTransactionReceipt":
+                return (
+                    answer
+                    if answer["result"] is None and not remembered
+                    else remembered.setdefault("r", answer)
+                )
+            return answer
+
+    stage.settings(web3=Web3(Remembering(stage.chain.url)))
+    run, _ = mined(stage, confirmations=1)
+    stage.chain.reorganise(1)
+    assert settle(stage, run).status == Status.SENT
+    assert stage.done() == 0

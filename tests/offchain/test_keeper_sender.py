@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from eth_abi.abi import encode
 from eth_account import Account
 from web3 import Web3
@@ -352,6 +353,18 @@ def test_a_private_relay_gets_it_instead_of_the_public_node(method: str, params:
     assert (public.sent, seen) == ([], [params])
     sender.send("0x02", HASH, public=True)
     assert (public.sent, seen) == (["0x02"], [params])
+
+
+def test_a_relay_that_is_away_is_not_named() -> None:
+    class Away(BaseProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+            raise requests.ConnectionError("Max retries exceeded with url: /key-of-the-relay")
+
+    public = node()
+    with pytest.raises(ConnectionError, match="private_rpc_url: no answer") as caught:
+        Sender(Web3(public), ACCOUNT, relay=Relay(Web3(Away()))).send("0x02", HASH)
+    assert "key-of-the-relay" not in str(caught.value)
+    assert (caught.value.__cause__, public.sent) == (None, [])
 
 
 def test_revert_string_is_decoded_from_the_data() -> None:
