@@ -50,8 +50,8 @@ def status_report(engine: Engine, vault: str | None = None, now: float | None = 
     Ages are seconds; weights and drifts bps; amounts of gas whole native tokens.
     """
     now = time.time() if now is None else now
-    runs = [run for run in latest_runs(engine) if vault is None or run.vault == vault]
-    ledger = read_ledger(engine, None if vault is None else [vault])
+    runs = [run for run in latest_runs(engine) if vault is None or run.vault.lower() == vault.lower()]
+    ledger = read_ledger(engine, None if vault is None else [run.vault for run in runs])
     with reading(engine) as db:
         alerts = db.scalars(select(Alert).order_by(Alert.since)).all()
     vaults = []
