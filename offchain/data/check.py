@@ -22,6 +22,7 @@ DAY = 86_400
 WHOLE = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50, 100)  # old shares for a new one
 RATIOS = (1.5, *WHOLE)  # new shares for an old one; 1.5 not the other way: shares do rise by half
 SMALLEST = 1.4
+ABSURD = 10.0  # times as much or as little from row to row
 SPLIT_TOLERANCE = 0.03  # how far the price may have moved on the day of the split
 CLAIMED_TOLERANCE = 0.25  # the same, of a split that the settings name
 CLOCK = 0.5  # share of equal steps from which on rows on all days of the week are a clock's
@@ -326,24 +327,30 @@ def _adjust(table: Table, settings: DataSettings) -> None:
 
 
 def _check_jumps(table: Table, settings: DataSettings) -> None:
-    """Refuse what looks like a split that prices are not adjusted for."""
+    """Refuse what looks like a split that prices are not adjusted for, and what no price does in a row."""
     jump = table.prices[1:] / table.prices[:-1]
     suspects = []
     for row, column in np.argwhere((jump > SMALLEST) | (jump < 1 / SMALLEST)):
         size = max(jump[row, column], 1 / jump[row, column])
         ratio = min(RATIOS if jump[row, column] < 1 else WHOLE, key=lambda r: abs(size / r - 1))
-        if abs(size / ratio - 1) < SPLIT_TOLERANCE:
+        split_like = abs(size / ratio - 1) < SPLIT_TOLERANCE
+        if split_like or size >= ABSURD:
             name, time = table.names[column], int(table.times[row + 1])
             if not _is_allowed(settings, name, time):
-                suspects.append((int(row), int(column), Fraction(ratio)))
+                suspects.append((int(row), int(column), Fraction(ratio) if split_like else None))
     if suspects:
         row, column, ratio = suspects[0]
         name, when = table.names[column], day_of(table.times[row + 1] // DAY * DAY)
-        split = ratio if jump[row, column] < 1 else 1 / ratio
+        why = "is not what a price does in one row (a slip, another unit, a line of totals?): correct it; "
+        if ratio is not None:
+            split = ratio if jump[row, column] < 1 else 1 / ratio
+            why = (
+                f"looks like a split of {split.numerator} for {split.denominator}: "
+                f'splits = {{ {name} = [["{when}", {float(split):.12g}]] }} adjusts for it, '
+            )
         raise BacktestError(
             f"{table.where(row + 1, column)}: {table.prices[row + 1, column]:g} after "
-            f"{table.prices[row, column]:g} looks like a split of {split.numerator} for {split.denominator}: "
-            f'splits = {{ {name} = [["{when}", {float(split):.12g}]] }} adjusts for it, '
+            f"{table.prices[row, column]:g} {why}"
             f'allow_jumps = {{ {name} = ["{when}"] }} takes it as real'
             + (f"; there are {len(suspects) - 1} more" if len(suspects) > 1 else "")
         )

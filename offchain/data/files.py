@@ -40,13 +40,29 @@ __all__ = [
     "sheet_of_frame",
 ]
 
-MISSING = ["", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "none", "-", "NaT"]
+MISSING = [
+    "",
+    "NaN",
+    "nan",
+    "NAN",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "null",
+    "NULL",
+    "None",
+    "none",
+    "-",
+    ".",
+    "NaT",
+]
 DATE_NAMES = (
     "close time", "date", "datetime", "date time", "timestamp", "open time", "time", "unix", "unix timestamp", "ts",
     "day", "period", "gmt time", "snapped at", "index", "index level 0", "",
 )  # fmt: skip
 ASSET_NAMES = ("asset", "symbol", "ticker", "instrument", "security", "coin", "token", "code", "name", "id")
-PRICE_NAMES = ("close", "price", "closing price", "value", "last", "adj close")
+PRICE_NAMES = ("close", "price", "closing price", "close last", "value", "last", "adj close")
 QUOTE_VOLUME_NAMES = (
     "quote asset volume",
     "quote volume",
@@ -54,13 +70,15 @@ QUOTE_VOLUME_NAMES = (
     "volume usdt",
     "volume usdc",
     "dollar volume",
+    "total volume",  # CoinGecko's
 )
 VOLUME_NAMES = ("volume", "vol", "base volume")
+NO_PRICE = {"volume", "vol", "volumes", "return", "returns", "weight", "weights"}  # last words of columns
 ADJUSTED_NAMES = ("adj close", "adjusted close", "adjclose", "close adjusted")
 CANDLE = {"open", "high", "low", "close"}
 KNOWN = (
     CANDLE | set(PRICE_NAMES) | set(QUOTE_VOLUME_NAMES) | set(VOLUME_NAMES) | set(ADJUSTED_NAMES) | set(DATE_NAMES)
-    | {"dividends", "stock splits", "capital gains", "per", "openint"}
+    | {"dividends", "stock splits", "capital gains", "per", "openint", "market cap", "vwap", "change", "trades"}
 )  # fmt: skip
 BINANCE = (
     "open time", "open", "high", "low", "close", "volume", "close time", "quote asset volume", "number of trades",
@@ -69,6 +87,8 @@ BINANCE = (
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 BLOCK = 1 << 24  # bytes: a line of pyarrow's must fit
 BLANK_LINE = re.compile(rb"^[ \t]+$", re.MULTILINE)
+COUNTERS = re.compile(r"|unnamed \d+|index|column \d+|no|nr")  # what rows are numbered under
+YFINANCE = re.compile(rb"Price,[^\n]*\nTicker,[^\n]*\nDate,")
 ZONE = r"\d{1,2}:\d{2}.*(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 FIRST_EPOCH = 1e8  # seconds, 1973: below it a number is no timestamp
 
@@ -157,6 +177,10 @@ def read_sheet(path: Path, settings: DataSettings) -> Sheet:
 
 def sheet_of_frame(frame: pd.DataFrame) -> Sheet:
     """A DataFrame with its index."""
+    if isinstance(frame, pd.Series):
+        frame = frame.to_frame(str(frame.name or "price"))
+    if isinstance(frame.index, pd.MultiIndex):
+        frame = frame.reset_index()
     if frame.columns.nlevels > 1:
         raise BacktestError(
             'data: the DataFrame\'s columns have two levels: choose one, such as frame["Close"]'
@@ -213,6 +237,11 @@ def _read_csv(data: bytes, label: str, settings: DataSettings) -> Sheet:
         start += 1
     end = text.find(b"\n", start) % (len(text) + 1)
     header = text[start:end].decode()
+    if YFINANCE.match(text, start):
+        raise BacktestError(
+            f"{label}, lines 1 to 3: yfinance's header of three lines is not read: "
+            f'save its closes, frame["Close"].to_csv("{label}")'
+        )
     delimiter = settings.delimiter or max(",;\t", key=header.count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
     line = text.count(b"\n", 0, start) + 1  # the header's number
@@ -221,7 +250,7 @@ def _read_csv(data: bytes, label: str, settings: DataSettings) -> Sheet:
     elif len(names) < 2:
         raise BacktestError(
             f"{label}, line {line}: {header[:60]!r} is not a header of at least two columns; "
-            "skip_lines skips lines before it"
+            "skip_lines skips lines before it, delimiter says what is between cells"
         )
     elif _looks_like_data(names):
         raise BacktestError(
@@ -306,6 +335,10 @@ def _of_arrow(table: pa.Table, label: str) -> Sheet:
     names = [str(name) for name in table.column_names]
     if not len(table):
         raise BacktestError(f"data: {label}: no rows")
+    if any(re.fullmatch(r"\('.*', '.*'\)", name) for name in names):
+        raise BacktestError(
+            f'data: {label}: columns have two levels: save one of them, such as frame["Close"]'
+        )
     names = ["index" if re.fullmatch(r"__index_level_\d+__", name) else name for name in names]
     columns = [column.combine_chunks() for column in table.columns]
     columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
@@ -319,6 +352,7 @@ def series_of(sheet: Sheet, stem: str, settings: DataSettings, found: Found) -> 
     """The assets of a sheet; `stem` names the asset of a sheet that has only one."""
     date = sheet.find(settings.date_column, DATE_NAMES, "date_column")
     date = 0 if date is None else date
+    _refuse_clock_apart(sheet, date)
     layout = settings.layout if settings.layout != "auto" else _layout(sheet, date, settings)
     times = dates(sheet, date, settings)
     if layout == "wide":
@@ -338,16 +372,26 @@ def series_of(sheet: Sheet, stem: str, settings: DataSettings, found: Found) -> 
     if layout == "ohlcv":
         found.names.append(stem)
         whole = np.arange(len(times))
-        return [_candles(sheet, stem, whole, times, price, settings)]
+        return [_candles(sheet, stem, whole, times, price, settings, found)]
     asset = sheet.find(settings.asset_column, ASSET_NAMES, "asset_column")
     if asset is None:
         raise BacktestError(
             f"data.asset_column: {sheet.label} has no column asset, symbol or ticker: name it"
         )
     return [
-        _candles(sheet.take(rows), name, rows, times[rows], price, settings)
+        _candles(sheet.take(rows), name, rows, times[rows], price, settings, found)
         for name, rows in _groups(sheet, asset, settings, found)
     ]
+
+
+def _refuse_clock_apart(sheet: Sheet, date: int) -> None:
+    """BacktestError where date and time of day stand in two columns and there is more than one time of day."""
+    clock = [i for i, name in enumerate(sheet.names) if normal(name) == "time" and i != date]
+    if normal(sheet.names[date]) == "date" and clock and len(pc.unique(sheet.columns[clock[0]])) > 1:
+        raise BacktestError(
+            f"{sheet.label}: the time of day has a column of its own, {sheet.names[clock[0]]}: "
+            f"write both in {sheet.names[date]}, such as 2024-01-31 15:30"
+        )
 
 
 def _layout(sheet: Sheet, date: int, settings: DataSettings) -> str:
@@ -357,7 +401,8 @@ def _layout(sheet: Sheet, date: int, settings: DataSettings) -> str:
     priced = settings.price_column is not None or bool(others & set(PRICE_NAMES))
     if asset is not None and priced:
         return "long"
-    return "ohlcv" if others >= CANDLE or (priced and others <= KNOWN) else "wide"
+    known = priced and (others <= KNOWN or bool(others & {"close", "price", "adj close"}))
+    return "ohlcv" if others >= CANDLE or settings.price_column is not None or known else "wide"
 
 
 def _wide(sheet: Sheet, date: int, times: Ints, settings: DataSettings, found: Found) -> list[Series]:
@@ -368,10 +413,28 @@ def _wide(sheet: Sheet, date: int, times: Ints, settings: DataSettings, found: F
     found.names += [sheet.names[i] for i in columns]
     if settings.assets is not None and not settings.files:
         columns = [i for i in columns if sheet.names[i] in settings.assets]
+    else:
+        columns = [i for i in columns if not _counts_rows(sheet, i)]
+        for i in columns:
+            if normal(sheet.names[i]).split(" ")[-1] in NO_PRICE:
+                raise BacktestError(
+                    f"{sheet.label}: column {sheet.names[i]} is not a price: name the columns that are, "
+                    'such as assets = ["'
+                    + '", "'.join([sheet.names[j] for j in columns if j != i][:2])
+                    + '"]'
+                )
     return [
         Series(sheet.names[i], times, numbers(sheet, i, settings), sheet.place, sheet.names[i])
         for i in columns
     ]
+
+
+def _counts_rows(sheet: Sheet, i: int) -> bool:
+    """Whether a column without a name of its own is 0, 1, 2 … or 1, 2, 3 …, as R and pandas save."""
+    if not COUNTERS.fullmatch(normal(sheet.names[i])):
+        return False
+    texts = sheet.columns[i].cast(pa.string()).to_pylist()
+    return any(texts == [str(first + k) for k in range(len(texts))] for first in (0, 1))
 
 
 def _groups(sheet: Sheet, asset: int, settings: DataSettings, found: Found) -> list[tuple[str, Ints]]:
@@ -395,7 +458,9 @@ def _groups(sheet: Sheet, asset: int, settings: DataSettings, found: Found) -> l
     ]
 
 
-def _candles(sheet: Sheet, name: str, rows: Ints, times: Ints, price: int, settings: DataSettings) -> Series:
+def _candles(
+    sheet: Sheet, name: str, rows: Ints, times: Ints, price: int, settings: DataSettings, found: Found
+) -> Series:
     """One asset: its price, and what was traded in USD."""
     order = in_order(times, sheet.place, f" for {name}", settings.sort)
     if order is not None:
@@ -407,8 +472,19 @@ def _candles(sheet: Sheet, name: str, rows: Ints, times: Ints, price: int, setti
         volume = numbers(sheet, traded, settings)
     else:
         units = sheet.find(settings.volume_column, VOLUME_NAMES, "volume_column")
-        volume = None if units is None else numbers(sheet, units, settings) * prices
+        volume = None if units is None else _units(sheet, units, settings, found) * prices
     return Series(name, times, prices, sheet.place, sheet.names[price], volume)
+
+
+def _units(sheet: Sheet, i: int, settings: DataSettings, found: Found) -> Floats:
+    """The volume; where nobody asked for it and it cannot be read ("5.3M") a remark, and NaN."""
+    try:
+        return numbers(sheet, i, settings)
+    except BacktestError as error:
+        if settings.volume_column is not None:
+            raise
+        found.remarks.append(f"volume is left out: {error}")
+        return np.full(len(sheet.columns[i]), np.nan)
 
 
 def normal(name: str) -> str:
@@ -522,7 +598,8 @@ def _text_dates(sheet: Sheet, i: int, column: Any, settings: DataSettings) -> In
         _refuse(
             sheet, i, pa.array(np.arange(len(zoned)) == odd), "with and without a time zone: write all alike"
         )
-    stamps = pd.to_datetime(column.to_pandas(), format="ISO8601", errors="coerce", utc=True)
+    iso = pc.replace_substring_regex(column, r" ?(UTC|GMT)$", "Z")  # "2024-01-31 00:00:00 UTC"
+    stamps = pd.to_datetime(iso.to_pandas(), format="ISO8601", errors="coerce", utc=True)
     bad = stamps.isna().to_numpy()
     _refuse(
         sheet, i, pa.array(bad), 'not a date such as 2020-01-31; date_format such as "%d/%m/%Y" reads others'

@@ -271,6 +271,70 @@ def test_other_dates_need_their_format(tmp_path: Path) -> None:
     refused(tmp_path, text + "13/13/2024,1,1\n", "line 12, column Date: '13/13/2024'", date_format="%d/%m/%Y")
 
 
+# ---------------------------------------------------------------- as vendors write them
+
+
+def of_days(header: str, line: str) -> str:
+    """A file with a line a day; `line` has the fields day and i."""
+    return header + "\n" + "".join(line.format(day=day, i=i) + "\n" for i, day in enumerate(DAYS))
+
+
+def test_coingecko(tmp_path: Path) -> None:
+    text = of_days("snapped_at,price,market_cap,total_volume", "{day:%Y-%m-%d} 00:00:00 UTC,1{i}.5,8e11,2e10")
+    found = csv(tmp_path, text, "btc-usd-max.csv")
+    assert list(found.market.names) == ["btc-usd-max"]
+    assert found.market.prices[3, 0] == 13.5
+    assert found.volume is not None
+    assert found.volume[-1, 0] == 2e10
+    assert str(found.market.dates[0]) == "2024-01-01T00:00:00"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_a_column_that_numbers_the_rows_is_no_asset(tmp_path: Path, name: str, first: int) -> None:
+    lines = WIDE.splitlines()
+    text = f"{name},{lines[0]}\n" + "".join(f"{i + first},{line}\n" for i, line in enumerate(lines[1:]))
+    found = csv(tmp_path, text)
+    assert found.fingerprint == csv(tmp_path, WIDE).fingerprint
+
+
+def test_a_price_beside_other_figures_is_one_asset(tmp_path: Path) -> None:
+    text = of_days("Date,Close,SMA 20", "{day:%Y-%m-%d},1{i},1{i}")
+    assert list(csv(tmp_path, text, "KO.csv").market.names) == ["KO"]
+    text = of_days("Date,mid,spread", "{day:%Y-%m-%d},1{i},1{i}")
+    assert csv(tmp_path, text, "KO.csv", price_column="mid").market.prices[0].tolist() == [10]
+
+
+def test_columns_that_are_no_prices_are_refused(tmp_path: Path) -> None:
+    text = of_days("Date,AAA,BBB,AAA_Volume", "{day:%Y-%m-%d},1{i},2{i},90000")
+    refused(tmp_path, text, r'column AAA_Volume is not a price: .*assets = \["AAA", "BBB"\]')
+    assert list(csv(tmp_path, text, assets=["AAA", "BBB"]).market.names) == ["AAA", "BBB"]
+
+
+def test_volume_that_nobody_asked_for_and_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    text = of_days("Date,Price,Open,High,Low,Vol.", "{day:%Y-%m-%d},1{i},1,1,1,5.3M")
+    found = csv(tmp_path, text)
+    assert "volume is left out: prices.csv, line 2, column Vol.: '5.3M'" in found.warnings[0]
+    refused(tmp_path, text, "'5.3M': not a number", volume_column="Vol.")
+
+
+def test_yfinance_s_three_lines_and_a_time_apart_say_what_to_do(tmp_path: Path) -> None:
+    text = "Price,Close,Volume\nTicker,AAA,AAA\nDate,,\n2024-01-01,1,2\n2024-01-02,1,2\n"
+    refused(tmp_path, text, r'lines 1 to 3: yfinance\'s header .*frame\["Close"\]\.to_csv')
+    text = "Date,Time,Open,High,Low,Close\n2024-01-01,10:00,1,1,1,1\n2024-01-01,11:00,1,1,1,1\n"
+    refused(tmp_path, text, "the time of day has a column of its own, Time: write both in Date")
+
+
+def test_a_series_and_an_index_of_two_levels(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"AAA": np.arange(10) + 100.0, "BBB": 50.0 - np.arange(10)}, index=DAYS)
+    assert load_frame(frame["AAA"]).market.names == ("AAA",)
+    tall = frame.rename_axis("date").rename_axis("asset", axis=1).stack().rename("price").to_frame()
+    assert load_frame(tall).fingerprint == load_frame(frame).fingerprint
+    pd.concat({"Close": frame, "Volume": frame}, axis=1).to_parquet(tmp_path / "two.parquet")
+    with pytest.raises(BacktestError, match="columns have two levels"):
+        load(data_settings({"source": "parquet", "path": "two.parquet"}), base=tmp_path)
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -313,6 +377,7 @@ def test_other_dates_need_their_format(tmp_path: Path) -> None:
             r"looks like a split of 1 for 3: splits = { AAA = \[\[\"2024-01-03\", 0.333333333333\]\] }",
         ),
         (4, "2024-01-03,68,48", r"looks like a split of 3 for 2"),
+        (11, "2024-01-10,1521,48", r"line 11, .*: 1521 after 108 is not what a price does in one row"),
         (1, "Date,AAA,AAA", r"prices.csv, line 1: column AAA is there twice"),
         (1, "", r"prices.csv, line 1: '2024-01-01,100,50' is not a header"),
         (1, "prices", r"line 1: 'prices' is not a header of at least two columns; skip_lines"),
