@@ -31,7 +31,7 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 from tenacity.nap import sleep_using_event
 
@@ -126,6 +126,7 @@ class Alerts:
     def _check(self, found: Sequence[Problem], over: Callable[[Kind, str], bool]) -> None:
         now, known = int(self.wall()), self._load()
         active = {self._key(one.kind, one.subject): one for one in found if one.kind not in SILENT}
+        self._began = {key: began for key, began in self._began.items() if key in active}
         messages = 0
         for key, problem in active.items():
             self._ended.pop(key, None)
@@ -161,7 +162,6 @@ class Alerts:
         return ago >= self.repeat_seconds or ago < -CLAIM_SECONDS  # the clock was set back
 
     def _is_over(self, told: _Told, over: Callable[[Kind, str], bool], now: int) -> bool:
-        self._began.pop(told.key, None)
         kind, _, subject = told.key.partition(":")
         subject, _, host = subject.partition("@")
         if kind not in set(Kind) or (host and host != self.host) or not over(Kind(kind), subject):
@@ -222,7 +222,7 @@ class Alerts:
         """Whether the webhook took it."""
         retrying = Retrying(
             retry=retry_if_exception_type((requests.RequestException, _Busy)),
-            wait=wait_exponential_jitter(self.pause_seconds, max=10, jitter=self.pause_seconds),
+            wait=wait_random_exponential(multiplier=2 * self.pause_seconds, max=10),
             stop=stop_after_attempt(TRIES) | stop_when_event_set(self.stop),
             sleep=sleep_using_event(self.stop),
             reraise=True,
