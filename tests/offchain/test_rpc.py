@@ -636,12 +636,12 @@ def test_errors_of_the_call_are_not(code: int, message: str, make: Make, connect
 
 def test_an_error_that_all_nodes_give_is_an_answer(make: Make, connect: Connect) -> None:
     first, second = make(), make()
-    for node in (first, second):
-        node.answers["eth_call"] = error(-32000, "missing trie node 12")
-    with pytest.raises(Web3RPCError, match="missing trie node"):
+    first.answers["eth_call"] = error(-32000, "missing trie node 12")
+    second.answers["eth_call"] = error(-32000, "old data not available due to pruning")
+    with pytest.raises(Web3RPCError, match="missing trie node"):  # the preferred one's words
         Web3(connect(first, second)).eth.call({"to": TO}, 1)
-    with pytest.raises(Web3RPCError, match="missing trie node"):
-        Web3(connect(first)).eth.call({"to": TO}, 1)
+    with pytest.raises(Web3RPCError, match="pruning"):
+        Web3(connect(second)).eth.call({"to": TO}, 1)
 
 
 def test_one_node_is_asked_again_before_it_counts_as_away(make: Make, connect: Connect) -> None:
@@ -984,6 +984,16 @@ def test_a_node_that_hangs_does_not_hold_up_a_transaction(make: Make, connect: C
     assert first.count("eth_sendRawTransaction") == 1
 
 
+def test_a_slow_acceptance_beats_a_quick_refusal(
+    make: Make, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "GRACE", 0.05)
+    first, second = make(), make()
+    first.answers["eth_sendRawTransaction"] = error(-32000, "transaction underpriced")
+    second.answers["eth_sendRawTransaction"] = lambda _: time.sleep(0.5) or RAW_HASH
+    assert Web3(connect(first, second)).eth.send_raw_transaction(RAW).to_0x_hex() == RAW_HASH
+
+
 def test_a_refusal_is_said_where_nobody_accepts(make: Make, connect: Connect) -> None:
     first, second = make(), make()
     first.spoil["eth_sendRawTransaction"] = status(500)
@@ -1043,7 +1053,16 @@ def test_a_batch_is_answered_in_order_by_one_node(make: Make, connect: Connect) 
         found = [first.answer(item | {"id": item["id"] + 1}) for item in request]
         respond(handler, json.dumps(found).encode())
 
-    for spoil, served in ((backwards, 0), (someone_elses, 1), (body(b"[]"), 1), (status(503), 1)):
+    def one_twice(handler: Any, request: Any) -> None:
+        respond(handler, json.dumps([first.answer(item) for item in [*request, request[0]]]).encode())
+
+    for spoil, served in (
+        (backwards, 0),
+        (one_twice, 1),
+        (someone_elses, 1),
+        (body(b"[]"), 1),
+        (status(503), 1),
+    ):
         first.spoil["batch"] = spoil
         nodes = connect(first, second)
         answers = nodes.make_batch_request(
