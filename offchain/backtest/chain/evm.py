@@ -285,7 +285,8 @@ class EvmChain:
         if self._steps is not None:
             self._steps.append((sender, to, data))
         try:
-            return bytes(self._evm.message_call(sender, to, data, gas=GAS))
+            output: bytes = self._evm.message_call(sender, to, data, gas=GAS)
+            return output
         except RuntimeError as error:
             raise BacktestError(f"evm: {what or to} at {self._now}: {_reason(error)}") from None
 

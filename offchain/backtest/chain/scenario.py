@@ -93,6 +93,7 @@ class Scenario:
     pools: tuple[Pool, ...]  # as created
     pool_amounts: tuple[tuple[int, int], ...]  # units of token0 and token1 that each is made with
     pool_assets: tuple[tuple[int, int], ...]  # of each pool: column of token0, of token1; n: the hub outside
+    pool_scales: tuple[tuple[int, int], ...]  # of each pool: units in one whole token0, token1
     decimals: tuple[int, ...]  # of the columns, the hub outside included
     hub_outside: bool
     feed_scale: int  # answer of 1 USD
@@ -111,9 +112,9 @@ class Scenario:
 
     def pool_price(self, pool: int, row: int) -> tuple[int, int]:
         """Units of token1 a unit of token0 at the row's prices, as a fraction."""
-        a, b = self.pool_assets[pool]
+        (a, b), (scale0, scale1) = self.pool_assets[pool], self.pool_scales[pool]
         prices = self.answers[row]
-        return _unit_price(prices[a], self.decimals[a], prices[b], self.decimals[b])
+        return prices[a] * scale1, prices[b] * scale0
 
     @staticmethod
     def of(
@@ -152,6 +153,7 @@ class Scenario:
             pools=made,
             pool_amounts=amounts,
             pool_assets=ends,
+            pool_scales=tuple((10 ** columns[a], 10 ** columns[b]) for a, b in ends),
             decimals=columns,
             hub_outside=hub is None,
             feed_scale=10**vault.feed_decimals,
