@@ -38,6 +38,8 @@ from tests.support.postgres import Postgres, postgres  # noqa: F401
 
 JUMP = replace(FIRST, prices=(FIRST.prices[0] * 16 // 10, *FIRST.prices[1:]))  # tAAPL from 30 % to above 40 %
 
+ASK_ONCE = {"cache_allowed_requests": True, "cacheable_requests": {RPCEndpoint("eth_chainId")}}
+
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[World, Contract]]:
@@ -80,7 +82,7 @@ class Stage:
     def keeper(
         self, journal: Journal, provider: type[HTTPProvider] = HTTPProvider, **settings: Any
     ) -> Keeper:
-        web3 = Web3(provider(self.chain.url))
+        web3 = Web3(provider(self.chain.url, **ASK_ONCE))  # type: ignore[arg-type]
         options = {"receipt_timeout_seconds": 20, "poll_seconds": 0.01} | settings
         sender = Sender(web3, self.world.keeper, **options)  # type: ignore[arg-type]
         return make_keeper(self.world, self.vault, journal, web3=web3, sender=sender, planner=self.planner)

@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 
-from offchain.demo.localchain import BLOCK_GAS_LIMIT, LocalChain, _free_port, _stop, accounts, node_modules
+from offchain.demo.localchain import (
+    BLOCK_GAS_LIMIT,
+    LocalChain,
+    _free_port,
+    _provider,
+    _stop,
+    accounts,
+    node_modules,
+)
 
 SMALL = 20_000  # units: no transaction fits
 
@@ -70,7 +78,7 @@ def anvil(start: int | None = None) -> Iterator[Anvil]:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": 60}))
+        web3 = Web3(_provider(url))
         give_up = time.monotonic() + 60
         while not web3.is_connected():
             assert process.poll() is None and time.monotonic() < give_up, "anvil did not start"
