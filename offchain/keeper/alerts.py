@@ -1,7 +1,7 @@
 """Alerts: what is wrong (offchain.keeper.health) posted to a webhook as JSON, each once.
 
 A problem is told once it has lasted a little (`HOLD_SECONDS`), again while it goes on after `alert_repeat_seconds`, and
-once more when it has been over for `CLEAR_SECONDS`; what comes and goes is one alert. What was told is kept in the
+once more when nobody has seen it for `CLEAR_SECONDS`; what comes and goes is one alert. What was told is kept in the
 journal's database, so that a restart or another worker does not tell it again; while that is away, in memory.
 
 Delivery is at least once: `id` is the same for a message that comes twice. `text` is what Slack and Mattermost show. A
@@ -54,6 +54,7 @@ HOLD_SECONDS = {  # what may be over in a moment
     Kind.STALE_ORACLE: 30,
 }
 CLEAR_SECONDS = 120  # so long it has to be over
+TOUCH_SECONDS = 30  # how often it is noted that it goes on: others may not see it
 CLAIM_SECONDS = 120  # that one message may take; nobody else sends it then
 MOST_MESSAGES = 20  # in one check; the others come in the next ones
 TRIES = 4
@@ -136,6 +137,8 @@ class Alerts:
                 if now - began < HOLD_SECONDS.get(problem.kind, 0) and now >= began:
                     continue
                 told = self._add(_Told(key, problem.kind, int(began), now, text=problem.text))
+            elif now - told.seen_at >= TOUCH_SECONDS or now < told.seen_at:
+                self._touch(told, now)
             if not self._is_due(told, now) or messages >= MOST_MESSAGES:
                 continue
             if not self._claim(told, now):
@@ -168,7 +171,8 @@ class Alerts:
             self._ended.pop(told.key, None)
             return False
         ended = self._ended.setdefault(told.key, now)
-        return now - ended >= CLEAR_SECONDS or now < ended
+        quiet = now - ended >= CLEAR_SECONDS or now < ended
+        return quiet and (now - told.seen_at >= CLEAR_SECONDS or now < told.seen_at)
 
     def _resolve(self, told: _Told, now: int) -> bool:
         """False where the webhook did not take it."""
@@ -283,6 +287,15 @@ class Alerts:
             self._write(told.key)
         except AWAY:
             log.warning("alert not written down", kind=told.kind)
+
+    def _touch(self, told: _Told, now: int) -> None:
+        """It goes on."""
+        told.seen_at = now
+        try:
+            with writing(self.engine) as db:
+                db.execute(update(Alert).where(Alert.key == told.key).values(seen_at=now))
+        except AWAY:
+            self._unsaved.add(told.key)
 
     def _forget(self, key: str) -> None:
         del self._kept[key]

@@ -99,16 +99,19 @@ def _process(facts: Facts, ledger: Ledger | None) -> Iterator[Problem]:
             Kind.DATABASE, "database", "The journal's database does not answer; nothing is done without it."
         )
     if facts.kill_switch:
-        yield Problem(Kind.KILL_SWITCH, "kill switch", "The kill switch is on: nothing is signed or sent.")
+        yield Problem(
+            Kind.KILL_SWITCH, facts.kill_switch, "The kill switch is on: nothing is signed or sent."
+        )
 
 
 def _node(facts: Facts, limits: Limits) -> Iterator[Problem]:
     node, chain = facts.node, facts.expected_chain
     if node is None:
         return
-    subject = f"chain {chain}"
+    subject = "node" if chain is None else f"chain {chain}"
     if not node.answers:
-        yield Problem(Kind.NODE_AWAY, subject, f"No node of chain {chain} answers.", chain_id=chain)
+        text = "No node answers." if chain is None else f"No node of chain {chain} answers."
+        yield Problem(Kind.NODE_AWAY, subject, text, chain_id=chain)
     elif node.chain_id != chain:
         text = f"The node is of chain {node.chain_id}, not of {chain}."
         yield Problem(Kind.WRONG_CHAIN, subject, text, chain_id=chain)

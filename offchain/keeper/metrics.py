@@ -209,7 +209,7 @@ class KeeperCollector(Collector):
 def _process(families: _Families, facts: Facts) -> None:
     families.add("build_info", 1, __version__)
     families.add("sends", facts.sends)
-    families.add("kill_switch", facts.kill_switch)
+    families.add("kill_switch", bool(facts.kill_switch))
     families.add("database_up", facts.database)
     families.add("scheduler_age_seconds", None if facts.beat_at is None else facts.clock - facts.beat_at)
     families.add("vaults", len(facts.vaults))

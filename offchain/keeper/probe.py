@@ -55,7 +55,7 @@ class Probe:
         try:
             self.watch.note(
                 database=answers(self.engine),
-                kill_switch=self.sender.refusal.startswith("kill_switch"),
+                kill_switch=_kill_switch(self.sender),
                 sends=self.sender.sends,
             )
             status = getattr(self.web3.provider, "status", None)
@@ -128,3 +128,16 @@ class Probe:
             self._feeds.pop((oracle, token), None)
             return None
         return PriceSeen(updated, heartbeat)
+
+
+def _kill_switch(sender: Sender) -> str:
+    """The file, while it exists or cannot be looked at, as the sender sees it: in a dry run and without a key too."""
+    path = sender.kill_switch
+    try:
+        if path is not None:
+            path.lstat()
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        pass
+    return str(path or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from datetime import UTC, datetime
@@ -53,6 +54,9 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     scheduler = BackgroundScheduler(timezone=UTC)
+    logging.getLogger("apscheduler").setLevel(
+        logging.ERROR
+    )  # that a look takes longer than the interval is no news
     first = {} if cron else {"next_run_time": datetime.now(UTC)}
     _expect(outside.watch, keeper.vault, trigger)
     scheduler.add_job(

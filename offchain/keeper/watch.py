@@ -22,6 +22,7 @@ import structlog
 
 from offchain.chain.errors import NODE_ERRORS, BusyError, ChainError, ConfigError, JournalError
 from offchain.chain.rpc import NodesDisagree, NodeStatus, WrongChain
+from offchain.chain.rpc_rules import hidden
 from offchain.chain.vault import Snapshot
 from offchain.errors import EvenkeelError
 from offchain.keeper.dispatch import INTERRUPTED, LATE
@@ -90,7 +91,7 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     (INTERRUPTED, Reason.INTERRUPTED),
     ("kill_switch", Reason.KILL_SWITCH),
 )
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s()<>\"']+", re.IGNORECASE)
 _PAUSING = "pausing after"  # a look that waits after reverts on chain does not mean that they are over
 
 
@@ -157,7 +158,7 @@ class Facts:
     endpoints: tuple[NodeStatus, ...]
     expected_chain: int | None
     database: bool | None  # whether it answered; None: not asked yet
-    kill_switch: bool
+    kill_switch: str  # the file, while it exists
     sends: bool
 
 
@@ -176,7 +177,7 @@ class Watch:
         self.clock, self._wall, self._lock = clock, wall, threading.RLock()
         self._vaults: dict[str, VaultSeen] = {}
         self._facts = Facts(
-            0, 0, None, (), None, None, {}, {}, (), chain_id, None, kill_switch=False, sends=False
+            0, 0, None, (), None, None, {}, {}, (), chain_id, None, kill_switch="", sends=False
         )
 
     # ------------------------------------------------------------ looks
@@ -305,7 +306,7 @@ class Watch:
         endpoints: Sequence[NodeStatus] | None = None,
         prices: Mapping[tuple[str, str], PriceSeen] | None = None,
         names: Mapping[str, str] | None = None,
-        kill_switch: bool | None = None,
+        kill_switch: str | None = None,
         sends: bool | None = None,
     ) -> None:
         """What a probe found (offchain.keeper.probe); what is left out stays as it was."""
@@ -363,7 +364,11 @@ def words_of(error: BaseException | None) -> str:
 
 
 def plain(text: str, most: int = TEXT) -> str:
-    """Words of others, fit for a label, a terminal or a message: printable, on one line, short, without addresses."""
-    printable = "".join(c if c.isprintable() else " " for c in _ADDRESS.sub("(address)", text))
+    """Words of others, fit for a label, a terminal or a message: printable, on one line, short, and of addresses only
+    the host.
+    """
+    printable = "".join(
+        c if c.isprintable() else " " for c in _ADDRESS.sub(lambda found: hidden(found[0]), text)
+    )
     found = " ".join(printable.split())
     return found if len(found) <= most else found[: most - 1] + "…"

@@ -146,10 +146,8 @@ def _vaults(report: dict[str, Any]) -> Table:
         ("chain", True),
         ("looked", True),
         ("status", False),
-        ("drift bps", True),
-        ("of band", True),
+        ("drift, of band", True),
         ("rebalanced", True),
-        ("times", True),
         ("why", False),
     ):
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
@@ -163,15 +161,13 @@ def _vaults(report: dict[str, Any]) -> Table:
             str(vault["chain_id"]),
             _span(vault["look_age_seconds"]),
             vault["status"],
-            "-" if drift is None else f"{drift:.0f}",
-            "-" if used is None else f"{used:.0f} %",
-            _span(vault["rebalance_age_seconds"]),
-            str(vault["rebalances"]),
+            "-" if drift is None else f"{drift:.0f} bps, {used:.0f} %",
+            f"{vault['rebalances']}, {_span(vault['rebalance_age_seconds'])}" if vault["rebalances"] else "-",
             plain(vault["reason"], REASON),
         )
         table.add_row(*(Text(cell) for cell in cells), style=style)
     if not report["vaults"]:
-        table.add_row(*(Text(cell) for cell in ("none yet", *[""] * 8)))
+        table.add_row(*(Text(cell) for cell in ("none yet", *[""] * 6)))
     return table
 
 

@@ -257,6 +257,20 @@ def test_each_machine_tells_its_own_kill_switch(process: Callable[..., Told], ho
     assert [(message["host"], message["status"]) for message in hook.messages[2:]] == [("one", "resolved")]
 
 
+def test_what_another_keeper_of_the_vault_does_not_see_is_not_over(
+    process: Callable[..., Told], hook: Hook
+) -> None:
+    one, two = process(host="one"), process(host="two")
+    for _ in range(40):
+        one.check(HALTED, after=15)
+        two.check()
+    assert hook.said == [("halted", "firing")]
+    for _ in range(10):
+        one.check(after=15)
+        two.check()
+    assert hook.said == [("halted", "firing"), ("halted", "resolved")]
+
+
 def test_who_dies_while_sending_leaves_it_to_be_sent_later(
     process: Callable[..., Told], hook: Hook, engine: Engine
 ) -> None:
@@ -307,7 +321,7 @@ def test_the_message_is_for_programs_and_for_slack(process: Callable[..., Told],
     )
     (message,) = hook.messages
     assert message["text"].startswith(
-        "[firing] repeated_failure: 3 failures in a row (reverted). &lt;!channel&gt; &amp; [31m (address) x"
+        "[firing] repeated_failure: 3 failures in a row (reverted). &lt;!channel&gt; &amp; [31m https://node/… x"
     )
     assert message["text"].endswith(f"vault {VAULT}") and len(message["text"]) < 600
     assert message["text"].isprintable()
@@ -414,7 +428,7 @@ def test_every_kind_that_the_watch_sees_is_told_and_is_over_again(
     watch.looked(VAULT, outcome(seen=snapshot(statuses=(0, 5), paused_until=NOW + 3_000)))
     for _ in range(3):
         watch.failed(VAULT, RuntimeError("a bug"))
-    watch.note(kill_switch=True, account=AccountSeen(1, ACCOUNT, 0))
+    watch.note(kill_switch="stop", account=AccountSeen(1, ACCOUNT, 0))
     clock.now += 1_000
     node(watch, clock, behind=301)
     for _ in range(3):
@@ -431,7 +445,7 @@ def test_every_kind_that_the_watch_sees_is_told_and_is_over_again(
     assert sorted(hook.said) == sorted((kind, "firing") for kind in wrong)
     listed = status_report(engine)["alerts"]
     assert {alert["kind"] for alert in listed} == wrong and all(alert["sent"] for alert in listed)
-    watch.note(kill_switch=False, account=AccountSeen(1, ACCOUNT, E18))
+    watch.note(kill_switch="", account=AccountSeen(1, ACCOUNT, E18))
     watch.looked(VAULT, outcome(Status.SKIPPED))
     watch.due(VAULT, 10_000)
     for _ in range(4):

@@ -145,7 +145,7 @@ def test_the_database_does_not_answer() -> None:
 
 def test_the_kill_switch_is_not_ready_but_alive() -> None:
     watch = watched(Clock())
-    watch.note(kill_switch=True, sends=False)
+    watch.note(kill_switch="/path/stop", sends=False)
     assert kinds(watch) == ["kill_switch"]
     assert not answer(watch)[0]
     assert alive(watch.facts(), LIMITS)[0]
@@ -299,7 +299,7 @@ def test_the_reason_of_an_error(error: Exception, reason: Reason) -> None:
 
 def test_words_of_others_are_made_plain() -> None:
     assert plain("a\x1b[31m\n b\u202e  c") == "a [31m b c"
-    assert plain(f"to https://node.example/v2/{SECRET}?x=1 now") == "to (address) now"
+    assert plain(f"to https://node.example/v2/{SECRET}?x=1 now") == "to https://node.example/… now"
     assert len(plain("x" * 1_000)) == 300
 
 
@@ -451,7 +451,7 @@ def test_what_is_wrong_is_503_with_its_kind_and_no_words_of_others(outside: Outs
     for _ in range(3):
         watch.failed(VAULT, requests.ConnectionError(f"Max retries exceeded with url: /v2/{SECRET}"))
         watch.failed(VAULT, RuntimeError(SECRET))
-    watch.note(kill_switch=True)
+    watch.note(kill_switch="/path/stop")
     with outside.served("127.0.0.1", 0) as port:
         texts = []
         for path, status in (("/readyz", 503), ("/healthz", 200), ("/metrics", 200)):

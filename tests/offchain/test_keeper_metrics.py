@@ -227,7 +227,8 @@ def test_every_metric_can_be_seen(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ['"} 1\nevenkeel_halted{vault="x"} 1', "\x1b[31mRED\x00\u202eDLOG", "\\", "é" * 500, "", "\n\n"],
+    "name",
+    ['"} 1\nevenkeel_halted{vault="x"} 1', "\x1b[31mRED\x00\u202eDLOG", "\\", "é" * 500, "", "\n\n"],
     ids=["label", "terminal", "backslash", "long", "empty", "lines"],
 )
 def test_a_hostile_token_name_breaks_nothing(name: str) -> None:
@@ -306,6 +307,17 @@ def test_the_probe_reads_when_the_feeds_spoke() -> None:
     watch = watched(Clock())
     Probe(watch, chain({}), Sender(chain({})), open_database(":memory:"))._prices(watch.facts())
     assert watch.facts().prices == {(ORACLE, token): PriceSeen(NOW - 60, 3_600) for token in (CASH, STOCK)}
+
+
+def test_the_probe_sees_the_kill_switch_in_a_dry_run_too(tmp_path: Path) -> None:
+    switch, watch, web3 = tmp_path / "stop", watched(Clock()), chain({})
+    probe = Probe(watch, web3, Sender(web3, dry_run=True, kill_switch=switch), open_database(":memory:"))
+    seen = []
+    for _ in range(2):
+        probe.ask()
+        seen.append(watch.facts().kill_switch)
+        switch.touch()
+    assert seen == ["", str(switch)]
 
 
 def test_the_probe_takes_no_feed_for_no_age() -> None:

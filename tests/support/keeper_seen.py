@@ -66,7 +66,7 @@ def watched(clock: Clock, **options: int) -> Watch:
     watch.beat()
     watch.looked(VAULT, outcome())
     node(watch, clock)
-    watch.note(database=True, kill_switch=False, sends=True)
+    watch.note(database=True, kill_switch="", sends=True)
     watch.note(account=AccountSeen(1, ACCOUNT, E18))
     return watch
 
