@@ -121,7 +121,7 @@ def tolerances(state: VaultState) -> list[int]:
 
 
 def _at(state: VaultState, now: int) -> VaultState:
-    return replace(state, time=now)
+    return state if state.time == now else replace(state, time=now)
 
 
 def calendar_slot(rules: Rules, now: int) -> int:
