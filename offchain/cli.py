@@ -540,17 +540,19 @@ def _connect(settings: Settings, *, check: bool = True) -> Web3:
 
 
 def _log_to_stderr(as_json: bool) -> None:
-    renderer = (
-        structlog.processors.JSONRenderer()
+    # Tracebacks without the values of variables: one of them may be a key.
+    plain = structlog.dev.plain_traceback
+    renderers = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever stderr is at the time

@@ -363,6 +363,28 @@ def test_a_refusal_is_not_hammered(status: int, process: Callable[..., Told], ho
     assert hook.said == [("halted", "firing")]
 
 
+def test_a_check_ends_with_the_first_message_that_is_not_taken(
+    process: Callable[..., Told], hook: Hook
+) -> None:
+    hook.answers = [400, 400]
+    told, other = process(), Problem(Kind.HALTED, OTHER, "Paused.", OTHER, None, 1)
+    told.check(HALTED, other)
+    assert hook.tries == 1
+    told.check(HALTED, other, after=15)
+    assert hook.tries == 2
+    told.check(HALTED, other, after=CLAIM_SECONDS + 15)
+    assert [message["vault"] for message in hook.messages] == [VAULT, OTHER]
+
+
+def test_what_was_never_told_is_never_told_to_be_over(process: Callable[..., Told], hook: Hook) -> None:
+    hook.answers = [400]
+    told = process()
+    told.check(HALTED)
+    for _ in range(4):
+        told.check(after=CLEAR_SECONDS)
+    assert (hook.tries, hook.messages) == (1, [])
+
+
 def test_a_dead_webhook_raises_nothing_and_its_secret_is_not_said(
     process: Callable[..., Told], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

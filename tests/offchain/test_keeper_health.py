@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 import requests
+import structlog
+from apscheduler.triggers.interval import IntervalTrigger
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from typer.testing import CliRunner
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
+from offchain import cli
 from offchain.chain.errors import BusyError, ChainError, ConfigError, JournalError
 from offchain.chain.rpc import NodesDisagree, NodeStatus, NodesUnavailable, WrongChain
 from offchain.chain.sender import Sender
@@ -32,7 +35,7 @@ from offchain.keeper.health import GRACE_SECONDS, Limits, Problem, alive, proble
 from offchain.keeper.journal import REVERTED, Journal, Status
 from offchain.keeper.outside import Outside, watching
 from offchain.keeper.overview import Account, Ledger
-from offchain.keeper.schedule import look, run
+from offchain.keeper.schedule import _look_and_expect, look, run
 from offchain.keeper.watch import AccountSeen, Reason, Watch, plain, reason_of, reason_of_error
 from offchain.settings import load_settings
 from offchain.show.keeper_status import show_live, status_report
@@ -413,6 +416,43 @@ def test_the_schedule_shows_a_sign_of_life_and_when_the_next_look_is_due() -> No
     assert facts.vaults[0].due_at is not None and 3_500 < facts.vaults[0].due_at - facts.clock <= 3_600
 
 
+def test_after_a_look_the_next_one_is_due() -> None:
+    watch = Watch()
+    _look_and_expect(Scripted(), threading.Event(), watch, IntervalTrigger(seconds=60))  # type: ignore[arg-type]
+    (seen,) = watch.facts().vaults
+    assert seen.due_at is not None and 0 < seen.due_at - watch.clock() <= 60
+
+
+def test_what_a_node_s_client_says_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    watch, stop = watched(Clock()), threading.Event()
+    error = requests.ConnectionError(f"Max retries exceeded with url: /v2/{SECRET}")
+    looks(Scripted(error), watch, 1)
+    stop.set()
+    look(Scripted(error), stop, 0.001, watch)  # type: ignore[arg-type]
+    said = capsys.readouterr()
+    assert "node does not answer" in said.out and "stopped while the node was away" in said.out
+    assert "ConnectionError" in said.out
+    assert SECRET not in said.out + said.err + watch.facts().vaults[0].detail
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_bug_is_logged_with_its_place_and_without_the_values_there(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def once() -> Any:
+        password = f"{SECRET}"
+        raise ZeroDivisionError(len(password))
+
+    cli._log_to_stderr(as_json)
+    try:
+        assert watched(Clock()).look(VAULT, once) is None
+    finally:
+        structlog.reset_defaults()
+    said = capsys.readouterr()
+    assert "ZeroDivisionError" in said.err and "in once" in said.err
+    assert SECRET not in said.err
+
+
 # ---------------------------------------------------------------- over HTTP
 
 
@@ -460,6 +500,7 @@ def test_what_is_wrong_is_503_with_its_kind_and_no_words_of_others(outside: Outs
             texts.append(response.text)
     body = json.loads(texts[0])
     assert [reason["kind"] for reason in body["reasons"]] == ["kill_switch", "halted", "repeated_failure"]
+    assert set(body["reasons"][1]) == {"kind", "text", "vault", "account", "chain_id"}
     assert body["reasons"][1]["vault"] == VAULT
     assert SECRET not in "".join(texts)
 
