@@ -428,6 +428,8 @@ def _of_difference(evidence: Evidence, other: str, differences: dict[str, Differ
                 f"a difference{of} of {value}{unit}, {_level(gap)} interval {low} to {high}, "
                 f"p = {_p(difference.p)} with all {count:,} comparisons counted."
             )
+        elif gap.low == gap.value == gap.high == 0 and name == "cagr":
+            found.append(f"There is no difference to {other}: both earned the same in every sample.")
         elif gap.covers_zero and name == "cagr":
             found.append(
                 f"The difference of {value}{unit} to {other} is noise: its {_level(gap)} interval is {low} to {high}."

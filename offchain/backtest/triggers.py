@@ -114,7 +114,11 @@ def _vault_bands(policy: Policy, targets: Floats) -> Floats:
         np.rint(targets * 1e12).astype(np.int64) * (WAD // 10**12)
     ).tolist()  # exact for whole basis points
     table = [[_band(*terms) for terms in zip(points, relative, row, strict=True)] for row in wads]
-    return np.array(table, dtype=np.float64)
+    found = np.array(table, dtype=np.float64)
+    whole = (
+        np.abs(found - targets) <= 1e-12
+    )  # of 100 %: the target itself, so that what is not held at all is beyond
+    return np.where(whole, np.minimum(found, targets), found)
 
 
 @lru_cache(maxsize=1 << 16)

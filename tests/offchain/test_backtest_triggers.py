@@ -139,6 +139,16 @@ def test_a_band_moves_with_its_target() -> None:
     assert found.targets[:, 0].tolist() == pytest.approx([0.1] * 3 + [0.2] * 2)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_not_held_is_beyond_a_band_of_its_whole_target(seed: int) -> None:
+    a, b = np.random.default_rng(seed).uniform(0.05, 0.4, 2)
+    targets = np.full((5, 3), np.nan)
+    targets[0], targets[2] = [0, 1 - a, a], [b, 1 - a - b, a]
+    still = Market(np.datetime64("2024-01-01") + np.arange(5), np.full((5, 3), 7.0))
+    wide = Policy(targets, Mode.THRESHOLD, band_points_bps=10_000, band_relative_bps=10_000)
+    assert run(still, wide).trade_rows.tolist() == [0, 2]
+
+
 def test_volatility_bands_widen_when_it_is_wild_and_know_only_the_past() -> None:
     rng = np.random.default_rng(1)
     sigma = np.where(np.arange(900) < 600, 0.01, 0.04)[:, None]
