@@ -26,6 +26,7 @@ from offchain.aggregators import Aggregator, ask, compared, improve, requests_fo
 from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import BusyError, ConfigError
 from offchain.chain.pools import PoolSource
+from offchain.chain.rpc import agree
 from offchain.chain.sender import Sender, revert_reason
 from offchain.chain.signer import Signer
 from offchain.chain.vault import Snapshot, latest_block, read_vault
@@ -219,6 +220,7 @@ class Keeper:
 
     def _act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         assert decision.plan is not None
+        self._nodes_agree(snapshot)
         deadline = snapshot.block.time + self.deadline_seconds
         run = self.journal.plan(
             snapshot.vault,
@@ -254,6 +256,11 @@ class Keeper:
             log.info("not sent", vault=snapshot.vault, reason=reason)
             return _outcome(Status.SIMULATED, reason, snapshot, decision)
         return self._submit(run, call, snapshot, decision)
+
+    def _nodes_agree(self, snapshot: Snapshot) -> None:
+        """Raises NodesDisagree unless all nodes know the block and the vault's head that the decision rests on."""
+        vault = bind(self.web3, "Vault", self.vault)
+        agree(self.web3, snapshot.block, [(vault.address, vault.encode_abi("head"), snapshot.head)])
 
     def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
         fate = self.dispatch.submit(run, call)
