@@ -452,7 +452,11 @@ def backtest(
         raise ConfigError(
             f"backtest: {missing} is missing; in Evenkeel's repository, run: pip install '.[backtest]'"
         ) from None
-    found, page, beside = run_backtest(config, engine=engine, cluster=cluster, out=out, quick=quick)
+    try:
+        found, page, beside = run_backtest(config, engine=engine, cluster=cluster, out=out, quick=quick)
+    except KeyboardInterrupt:
+        typer.echo("stopped; no report. A [sweep] with out goes on from here when started again.", err=True)
+        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -37,6 +38,7 @@ from offchain.chain.errors import ConfigError
 from offchain.data import Loaded, load
 from offchain.policy import CalendarUnit, Mode
 from offchain.strategies import Constraints, Equal, Fixed, make, walk
+from offchain.strategies.errors import StrategyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +101,18 @@ def backtest(
         target = target / f"{path.stem}.html"
     if target.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out: {target}: needs to end in .html; the JSON is written beside it")
+    _writable(target)
     found = study(config, path.parent, engine=engine, cluster=cluster, quick=quick)
     return write_report(found, target)
+
+
+def _writable(target: Path) -> None:
+    """Before the work is done for nothing."""
+    folder = next(one for one in target.absolute().parents if one.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"--out: {target}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise ConfigError(f"--out: {target}: may not be written")
 
 
 def study(
@@ -117,21 +129,23 @@ def study(
     with say.stage("prices"):
         loaded = load(config.data, base=base)
     work = Work(config, base, loaded, engine or config.engine, say)
+    work.check_benchmark()
     main = work.policy(config.policy, config.strategy, MAIN)
     result = work.play(main, MAIN, work.engine)
     results = [(MAIN, work.words(config.strategy), result), work.hold(result.targets[0])]
-    for compared in config.compare:
+    for number, compared in enumerate(config.compare, 1):
         strategy = config.strategy_of(compared)
-        policy = work.policy(config.policy_of(compared), strategy, compared.name)
-        found = work.play(policy, compared.name, "fast" if work.engine == "fast" else "integer")
+        with _inside(f"compare.{number}"):
+            policy = work.policy(config.policy_of(compared), strategy, compared.name)
+            found = work.play(policy, compared.name, "fast" if work.engine == "fast" else "integer")
         results.append((compared.name, work.words(strategy), found))
     benchmark = work.benchmark(results)
-    swept, policies, table = work.sweep(main, cluster)
     track = Track.of(result)
     if work.engine == "fast" and not result.trade_costs.any():
         work.notes.append("Trading was free: [costs] is not set, so every policy looks better than it is.")
     per_year = config.report.rows_per_year or track.rows_per_year
     terms: dict[str, Any] = {"rows_per_year": per_year, "risk_free": config.report.risk_free}
+    swept, policies, table = work.sweep(main, cluster, terms)
     if work.engine != "fast":
         work.notes.append(
             f"The {work.engine} engine played the backtest, the integer engine, which is equal to it, the compared "
@@ -206,7 +220,8 @@ class Work:
         """(n,) or (T, n) of a strategy; each is walked once."""
         key = json.dumps(strategy, sort_keys=True, default=str)
         if key not in self.targets_of:
-            self.targets_of[key] = self._walked(dict(strategy))
+            with _inside("strategy"):
+                self.targets_of[key] = self._walked(dict(strategy))
         return self.targets_of[key]
 
     def _walked(self, settings: dict[str, Any], shocked: Market | None = None) -> Floats:
@@ -227,9 +242,9 @@ class Work:
     def words(self, strategy: Mapping[str, Any]) -> str:
         """Where the targets come from."""
         settings = {key: value for key, value in strategy.items() if key != "name"}
-        more = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
-        limits = ", with constraints" if self.config.constraints else ""
-        found = f"Targets: {strategy.get('name', 'equal')}{f' ({more})' if more else ''}{limits}."
+        more, limits = _listed(settings), _listed(self.config.constraints)
+        found = f"Targets: {strategy.get('name', 'equal')}{f' ({more})' if more else ''}"
+        found += f", constrained ({limits})." if limits else "."
         targets = self.targets(strategy)
         given = np.flatnonzero(~np.isnan(np.atleast_2d(targets)[:, 0]))
         if len(given) > 1:
@@ -273,17 +288,22 @@ class Work:
         costs = self.costs if self.engine == "fast" else Costs()
         return name, words, run(self.market, policy, costs, cash=self.config.cash)
 
+    def check_benchmark(self) -> None:
+        """BacktestError if there is no such."""
+        wanted, assets = self.config.report.benchmark, list(self.market.names)
+        others = [HOLD, *(compared.name for compared in self.config.compare)]
+        if wanted not in others + assets:
+            known = ", ".join(others + assets[:10])
+            raise BacktestError(
+                f"report.benchmark: {wanted!r} is neither a compared policy nor an asset; known are {known}"
+            )
+
     def benchmark(self, results: list[tuple[str, str, Any]]) -> int:
         """Which of the results it is; an asset is added to them."""
         wanted, assets = self.config.report.benchmark, list(self.market.names)
         names = [name for name, _, _ in results]
         if wanted in names[1:]:
             return names.index(wanted, 1)
-        if wanted not in assets:
-            known = ", ".join([*names[1:], *assets[:10]])
-            raise BacktestError(
-                f"report.benchmark: {wanted!r} is neither a compared policy nor an asset; known are {known}"
-            )
         alone = np.zeros(len(assets))
         alone[assets.index(wanted)] = 1.0
         results.append(self.hold(alone, wanted, "One asset alone."))
@@ -292,7 +312,7 @@ class Work:
     # -------------------------------------------------------- sweep and evidence
 
     def sweep(
-        self, main: Policy, cluster: str | None
+        self, main: Policy, cluster: str | None, terms: Mapping[str, float]
     ) -> tuple[Swept | None, list[Policy], pd.DataFrame | None]:
         """The result at other settings: for the report, the policies, and the whole table."""
         settings = self.config.sweep
@@ -311,6 +331,7 @@ class Work:
                 out=None if settings.out is None else self.base / settings.out,
                 cluster=cluster,
             )
+        table["sharpe"] = _sharpe(table, self.market, **terms)
         axes, chosen = _axes(varied, policies, main)
         return Swept(axes, chosen, {name: table[name].to_numpy() for name in SWEPT}), policies, table
 
@@ -419,6 +440,36 @@ class Work:
                 returns = trial_returns(self.market, policies, self.costs, cash=self.config.cash)
             found |= dict(zip([policy.name for policy in policies], returns.T, strict=True))
         return found
+
+
+@contextmanager
+def _inside(table: str) -> Iterator[None]:
+    """A mistake is said to be in that table of the file, if its message does not begin with a table already."""
+    try:
+        yield
+    except (BacktestError, StrategyError) as error:
+        known = table == "strategy" and str(error).startswith(("strategy", "constraints"))
+        raise type(error)(str(error) if known else f"{table}: {error}") from None
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    """`rows 126; weights BTC 0.4, ETH 0.6`."""
+    return "; ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
+    return ", ".join(map(_value, value)) if isinstance(value, list) else str(value)
+
+
+def _sharpe(table: pd.DataFrame, market: Market, rows_per_year: float, risk_free: float) -> Any:
+    """A sweep's Sharpe ratios as `measures` defines them: above the risk-free rate, with the report's rows a year."""
+    per_year = (market.shape[0] - 1) / market.years  # the engine's
+    volatility = table["annual_volatility"]
+    mean = table["sharpe"] * volatility / per_year
+    free = (1 + risk_free) ** (1 / rows_per_year) - 1
+    return (mean - free) / (volatility / per_year**0.5) * rows_per_year**0.5
 
 
 def _axes(

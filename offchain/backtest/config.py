@@ -286,6 +286,8 @@ def _lines(
             )
         elif item["type"] == "missing":
             message = "missing"
+        elif item["type"] == "list_type" and key == "compare":
+            message = "needs two brackets, [[compare]], for each"
         elif table is not None and key and ": " in message:  # of a table as a whole: names its key itself
             key, message = f"{key}.{message.partition(': ')[0]}", message.partition(": ")[2]
         found.setdefault(key, message[:1].lower() + message[1:])

@@ -87,10 +87,13 @@ def print_report(found: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"- and {len(sentences) - SENTENCES} more findings in the report", "dim"))
     figures = key_figures(found, tuple(WORDS))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(figures.head[: COLUMNS + 1]):
-        table.add_column(Text(name), justify="right" if i else "left", overflow="fold")
+    first = [1, 1 + found["measures"]["benchmark"]]  # columns: the backtest and what it is measured against
+    shown = [*first, *(i for i in range(1, len(figures.head)) if i not in first)][:COLUMNS]
+    table.add_column("")
+    for i in shown:
+        table.add_column(Text(figures.head[i]), justify="right", overflow="fold")
     for words, row in zip(WORDS.values(), figures.rows, strict=True):
-        table.add_row(*(Text(cell) for cell in (words, *row[1 : COLUMNS + 1])))
+        table.add_row(words, *(Text(row[i]) for i in shown))
     console.print(table)
     left = len(figures.head) - 1 - COLUMNS
     if left > 0:

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -17,12 +19,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from offchain.backtest import BacktestError, Costs, Market, Policy, RebalanceTo
+from offchain.backtest import BacktestError, Costs, Market, Policy, RebalanceTo, command
 from offchain.backtest.command import make_costs, make_policy, study
 from offchain.backtest.config import Config, PolicySettings, load_config, parse_config
 from offchain.chain.errors import ConfigError
 from offchain.cli import app
 from offchain.data import Loaded
+from offchain.errors import EvenkeelError
 from offchain.policy import CalendarUnit, Mode
 from offchain.show.backtest import EXAMPLE
 
@@ -210,6 +213,7 @@ def test_every_table_of_the_file_is_in_the_docs() -> None:
             {"compare": [{"name": "buy and hold"}]},
             "compare: the name 'buy and hold' is there twice, or taken",
         ),
+        ({"compare": {"name": "a"}}, "compare: needs two brackets, [[compare]], for each"),
         ({"pools": {"venue": "v4"}}, "pools.venue: input should be 'v2', 'v3' or 'both'"),
     ],
 )
@@ -225,7 +229,12 @@ def test_a_mistake_names_its_key(change: dict[str, Any], message: str) -> None:
         ({"report": {"benchmark": "DD"}}, 1, "report.benchmark: 'DD' is neither"),
         ({"data": {"source": "csv", "path": "none.csv"}}, 1, "data.path: no such file"),
         ({"strategy": {"name": "best"}}, 1, "strategy: 'best' is not known"),
-        ({"strategy": {"name": "equal", "x": 1}}, 1, "'x' is no setting"),
+        ({"strategy": {"name": "equal", "x": 1}}, 1, "error: strategy: equal: 'x' is no setting"),
+        (
+            {"strategy": {"name": "fixed", "weights": [0.5, 0.2, 0.2]}},
+            1,
+            "error: strategy: Fixed: at 2020-01-01: the weights sum to 0.9, not to 1",
+        ),
         ({"policy": {"band_points_bps": [1, 2]}}, 1, "policy.band_points_bps: 2 values for 3 assets"),
         ({"policy": {"exchange": "XNOPE"}}, 1, "exchange: 'XNOPE' is not known"),
         (
@@ -233,7 +242,7 @@ def test_a_mistake_names_its_key(change: dict[str, Any], message: str) -> None:
             1,
             'costs.daily_volume: "data": the data has none',
         ),
-        ({"constraints": {"max_weight": 0.2}}, 1, "constraints: 'max_weight' is no setting"),
+        ({"constraints": {"max_weight": 0.2}}, 1, "error: constraints: 'max_weight' is no setting"),
         ({"sweep": {"band_point_bps": [1, 2]}}, 1, "sweep.band_point_bps: cannot be varied"),
         ({"stress": {"depeg_asset": "ZZ"}}, 1, "stress.depeg_asset: no asset 'ZZ'"),
     ],
@@ -414,7 +423,70 @@ def test_a_strategy_of_the_users_own_file_and_its_settings(folder: Path) -> None
     found = study(parse_config(settings), Path("sub"))
     ends = [played.result.targets[-1, 0] for played in found.played]
     assert ends == pytest.approx([0.55, 1 / 3, 0.4])  # capped; buy and hold of the start; as asked
-    assert "first 0.6" in found.played[0].strategy and "with constraints" in found.played[0].strategy
+    assert found.played[0].strategy.startswith(
+        "Targets: mine.py:Mine (first 0.6; every month; lookback 10), constrained (max weights 0.55). It decides"
+    )
+    table = parse_config(settings | {"strategy": {"name": "fixed", "weights": {"AA": 0.5, "BB": 0.5}}})
+    said = study(table.model_copy(update={"compare": []}), Path("sub")).played[0].strategy
+    assert said.startswith("Targets: fixed (weights AA 0.5, BB 0.5), constrained")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": {"weights": [1]}}, "compare.2: strategy: equal: 'weights' is no setting"),
+        ({"policy": {"bands": [0.1]}}, "compare.2: policy.bands: 1 values for 3 assets"),
+    ],
+)
+def test_a_mistake_in_a_compared_policy_says_which(
+    folder: Path, change: dict[str, Any], message: str
+) -> None:
+    settings = BARE | {"compare": [{"name": "fine"}, {"name": "other", **change}]}
+    with pytest.raises(EvenkeelError, match=re.escape(message)):
+        study(parse_config(settings), folder)
+
+
+def test_where_nothing_can_be_written_nothing_is_worked_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.toml").write_text(toml(BARE))
+    monkeypatch.setattr(command, "study", lambda *_, **__: pytest.fail("worked for nothing"))
+    result = evenkeel("backtest", "mine.toml", "--out", "prices.csv/r.html")
+    assert result.exit_code == 2 and "prices.csv is a file, not a folder" in result.stderr
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    result = evenkeel("backtest", "mine.toml", "--out", "new/r.html")
+    assert result.exit_code == 2 and "--out: new/r.html: may not be written" in result.stderr
+
+
+def test_ctrl_c_says_what_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    Path("mine.toml").write_text(toml(BARE))
+    monkeypatch.setattr(command, "study", interrupted)
+    result = evenkeel("backtest", "mine.toml")
+    assert result.exit_code == 130 and result.stdout == ""
+    assert result.stderr.startswith("stopped; no report. A [sweep] with out goes on from here")
+
+
+def test_the_benchmark_is_checked_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "walk", lambda *_, **__: pytest.fail("worked for nothing"))
+    with pytest.raises(BacktestError, match=r"report\.benchmark: 'DD' is neither"):
+        study(parse_config(BARE | {"report": {"benchmark": "DD"}}), folder)
+
+
+def test_the_terminal_always_has_the_benchmark(folder: Path) -> None:
+    others = "".join(f'[[compare]]\nname = "other {i}"\n' for i in range(5))
+    Path("mine.toml").write_text(toml(BARE | {"report": {"benchmark": "CC"}}) + "\n" + others)
+    result = evenkeel("backtest", "mine.toml")
+    assert result.exit_code == 0, result.stderr
+    (head,) = (line for line in result.stdout.splitlines() if "this backtest" in line)
+    assert re.split("  +", head.strip()) == ["this backtest", "CC", "buy and hold", "other 0"]
+    assert "and 4 more in the report" in result.stdout
+    page = json.loads(Path("reports/mine.json").read_text())["measures"]
+    cagr = {row["measure"]: row["values"] for row in page["rows"]}["cagr"]
+    (line,) = (line.strip() for line in result.stdout.splitlines() if "CAGR" in line)
+    assert f"{100 * cagr[-1]:.2f} %" == re.split("  +", line)[2].replace("−", "-")
 
 
 @pytest.mark.parametrize("benchmark", ["BB", "by calendar", "buy and hold"])

@@ -16,6 +16,7 @@ from offchain.backtest import Costs, Policy, run
 from offchain.backtest.command import study
 from offchain.backtest.config import parse_config
 from offchain.backtest.measures import measures
+from offchain.backtest.report.charts import charts
 from offchain.backtest.report.content import CHART_ROWS, content
 from offchain.backtest.report.names import plain
 from offchain.backtest.report.page import page
@@ -185,8 +186,20 @@ def test_the_sweep_is_a_grid_with_the_backtests_own_setting(found: Study, said: 
     assert part["chosen"] == {"band_points_bps": 300, "calendar_every": 6}
     assert len(part["measures"]["sharpe"]) == 6
     policy = Policy(np.full(4, 0.25), band_points_bps=400, calendar_every=3, fee_bps=50)
-    own = run(found.market, policy, Costs(proportional_bps=20, per_leg=3.0))
-    assert part["measures"]["sharpe"][4] == pytest.approx(own.statistics["sharpe"], rel=1e-6)
+    own = measures(
+        run(found.market, policy, Costs(proportional_bps=20, per_leg=3.0)),
+        rows_per_year=found.rows_per_year,
+        risk_free=0.01,
+    )
+    assert part["measures"]["sharpe"][4] == pytest.approx(own["sharpe"], rel=1e-6)
+    kept = {row["measure"]: row["values"][0] for row in said["measures"]["rows"]}
+    assert said["evidence"]["neighbours"]["value"] == pytest.approx(kept["sharpe"], rel=1e-6)
+
+
+def test_years_under_bars_have_room(said: dict[str, Any]) -> None:
+    for name in ("turnover", "cost"):
+        axis = charts(said)[name]["layout"]["xaxis"]
+        assert axis["type"] == "category" and axis["nticks"] <= 9
 
 
 def test_every_setting_that_was_tried_is_a_trial(said: dict[str, Any]) -> None:

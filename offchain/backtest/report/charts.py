@@ -30,6 +30,7 @@ __all__ = ["charts", "shown"]
 Chart = dict[str, Any]
 LOG_RATIO = 4  # of the highest to the lowest value: from there on a logarithmic scale says more
 LEAST_BARS = 6  # that a chart has room for
+YEAR_TICKS = 9  # years named under bars, at most: they fit on a telephone
 TICK_LENGTH = 14  # characters of a name under a bar
 COLOURS = ("#2c7fd1", "#d9730d", "#8f63d2", "#17936a", "#c8446a", "#8a7a1f", "#4c8c9c", "#7d7d7d")
 
@@ -199,7 +200,12 @@ def _turnover(found: Mapping[str, Any]) -> Chart:
 
 
 def _year_axis(years: Sequence[Any]) -> dict[str, Any]:
-    return {"type": "category", "range": [-0.6, max(len(years), LEAST_BARS) - 0.4], "tickangle": 0}
+    return {
+        "type": "category",
+        "range": [-0.6, max(len(years), LEAST_BARS) - 0.4],
+        "nticks": YEAR_TICKS,
+        "tickangle": 0,
+    }
 
 
 def _cost(found: Mapping[str, Any]) -> Chart | None:

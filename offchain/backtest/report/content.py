@@ -116,7 +116,7 @@ def _setting(study: Study) -> dict[str, Any]:
         "policies": [
             {
                 "name": plain(played.name),
-                "strategy": plain(played.strategy, 200),
+                "strategy": plain(played.strategy, 1_000),
                 "rule": policy_in_words(played.result.policy),
             }
             for played in study.played

@@ -17,7 +17,7 @@
     };
   }
 
-  const axis = () => ({ automargin: true, fixedrange: coarse, title: { font: { size: 13 } } });
+  const axis = () => ({ automargin: true, fixedrange: coarse, title: { font: { size: 13 }, standoff: 10 } });
 
   // Objects are joined, later ones win; arrays and values are replaced.
   function join(...parts) {

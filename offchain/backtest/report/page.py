@@ -173,7 +173,7 @@ def _captions(found: Mapping[str, Any]) -> dict[str, str]:
         else f"Charts over time show {growth['rows']:,} of {growth['of_rows']:,} rows: evenly spaced ones, those that "
         "were traded, and each line's extremes. Figures and tables use all rows, unless they say so.",
         "sweep_caption": "The result at other settings; the circle is this backtest. A lone peak is luck, a plateau is "
-        "not proof. Sharpe ratios here are without a risk-free rate.",
+        "not proof.",
         "sweep_words": "Too many settings were varied at once for a picture; the JSON file has the results.",
     }
 
