@@ -555,7 +555,10 @@ def _of_neighbours(found: overfitting.Neighbours) -> str:
         return f"The setting is no better than the typical one: {numbers}."
     if found.shape == "plateau":
         return f"The result stands on a plateau, not on one lucky setting: {numbers}."
-    return f"The result stands on a spike, most of it is gone one step beside: {numbers}; distrust it."
+    return (
+        "The setting stands on a spike, most of what it has over the median setting is gone one step beside: "
+        f"{numbers}; distrust that part."
+    )
 
 
 def _level(interval_: Interval) -> str:

@@ -25,7 +25,7 @@ from offchain.backtest.bootstrap import (
     interval,
     resampled_rows,
 )
-from offchain.backtest.evidence import Difference, Evidence, assess
+from offchain.backtest.evidence import Difference, Evidence, _of_neighbours, assess
 from offchain.backtest.measures import CORE, Track, measures
 from offchain.backtest.overfitting import (
     confidence,
@@ -463,6 +463,7 @@ def test_a_plateau_and_a_spike() -> None:
     spike = smooth.assign(sharpe=smooth.sharpe + np.where(np.arange(19) == 3, 1.0, 0.0))
     found = neighbours(spike)
     assert found.shape == "spike" and found.sharpness > 0.9
+    assert "most of what it has over the median setting is gone" in _of_neighbours(found)
     assert found.value == pytest.approx(spike.sharpe.max())
     assert neighbours(spike, chosen=18).shape == "ordinary"
 
