@@ -357,13 +357,15 @@ def costs(
 ) -> None:
     """Show what the vault's rebalances cost and what was predicted: pool fees, price impact, gas.
 
-    Read from the keeper's journal; no node is asked. In JSON every integer is a decimal string.
+    Read from the keeper's journal or `database`; no node is asked. In JSON every integer is a decimal string.
     """
     from offchain.show.costs import costs_json, print_costs, read_ledger
 
     settings = _settings(config, journal=journal)
     address = address_of(vault, "VAULT")
-    ledger = read_ledger(settings.journal, address, chain_id)
+    database = None if journal else settings.database
+    place = settings.journal if database is None else database.get_secret_value()
+    ledger = read_ledger(place, address, chain_id)
     if as_json:
         typer.echo(json.dumps(costs_json(address, ledger, last), indent=2))
     else:

@@ -53,11 +53,14 @@ class Line:
         return self.realised_bps - self.predicted_bps
 
 
-def read_ledger(path: Path, vault: str, chain_id: int | None = None) -> Sequence[tuple[Run, Entry]]:
-    """The vault's entries in the journal at `path`, oldest first; ConfigError where that is not one ledger."""
-    if not path.is_file():
-        raise ConfigError(f"journal: no such file: {path} (the keeper makes it; name it with --journal)")
-    journal = Journal(path)
+def read_ledger(place: Path | str, vault: str, chain_id: int | None = None) -> Sequence[tuple[Run, Entry]]:
+    """The vault's entries in the journal, oldest first; ConfigError where that is not one ledger.
+
+    `place`: a file, or a database's address.
+    """
+    if isinstance(place, Path) and not place.is_file():
+        raise ConfigError(f"journal: no such file: {place} (the keeper makes it; name it with --journal)")
+    journal = Journal(place)
     try:
         ledger = journal.costs(vault, chain_id)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from offchain.chain.errors import ConfigError, JournalError
+from offchain.cli import app
 from offchain.keeper import database
 from offchain.keeper.database import SCHEMA, open_database
 from offchain.keeper.journal import Journal, NonceState, Status
@@ -288,3 +291,14 @@ def test_a_writer_waits_for_another_one(path: Path, monkeypatch: pytest.MonkeyPa
         other.execute("ROLLBACK")
     planned(journal)
     journal.close()
+
+
+def test_the_command_costs_reads_the_database_that_is_set(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_old(path)
+    Journal(path).close()
+    monkeypatch.setenv("EVENKEEL_DATABASE", f"sqlite:///{path}")
+    found = CliRunner().invoke(app, ["costs", VAULT, "--json"])
+    assert found.exit_code == 0, found.stderr
+    assert [line["block"] for line in json.loads(found.stdout)["entries"]] == ["8"]
