@@ -147,9 +147,10 @@ def study(
     terms: dict[str, Any] = {"rows_per_year": per_year, "risk_free": config.report.risk_free}
     swept, policies, table = work.sweep(main, cluster, terms)
     if work.engine != "fast":
+        others = "" if work.engine == "integer" else ", the integer engine, which is equal to it,"
         work.notes.append(
-            f"The {work.engine} engine played the backtest, the integer engine, which is equal to it, the compared "
-            "policies. Buy and hold pays nothing. Stress and other settings are the fast engine's, with [costs]."
+            f"The {work.engine} engine played the backtest{others or ' and'} the compared policies. "
+            "Buy and hold pays nothing. Stress and other settings are the fast engine's, with [costs]."
         )
     return Study(
         title=config.name or "Backtest",
@@ -285,8 +286,10 @@ class Work:
         """Buys in the first row and never trades again; free where the vault is seeded without trading."""
         never = np.zeros(len(self.market.times), dtype=np.bool_)
         policy = Policy(targets=targets, mode=Mode.CALENDAR, calendar_rows=never, name=name)
-        costs = self.costs if self.engine == "fast" else Costs()
-        return name, words, run(self.market, policy, costs, cash=self.config.cash)
+        if self.engine == "fast":
+            return name, words, run(self.market, policy, self.costs, cash=self.config.cash)
+        seeded = self.config.cash * targets / self.market.prices[0]  # like the vault: nothing is bought
+        return name, words, run(self.market, policy, Costs(), cash=0.0, holdings=seeded)
 
     def check_benchmark(self) -> None:
         """BacktestError if there is no such."""
@@ -320,7 +323,7 @@ class Work:
         if not varied:
             return None, [], None
         policies = grid(varied, main, targets=lambda more: self.targets(self.config.strategy | more))
-        with self.say.stage("other settings", len(policies)) as done:
+        with self.say.stage("other settings", len(policies)) as done, _inside("sweep"):
             table = sweep(
                 self.market,
                 policies,
@@ -448,7 +451,8 @@ def _inside(table: str) -> Iterator[None]:
     try:
         yield
     except (BacktestError, StrategyError) as error:
-        known = table == "strategy" and str(error).startswith(("strategy", "constraints"))
+        own = ("strategy", "constraints") if table == "strategy" else (table,)
+        known = str(error).startswith(own)
         raise type(error)(str(error) if known else f"{table}: {error}") from None
 
 

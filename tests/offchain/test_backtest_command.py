@@ -524,7 +524,14 @@ def test_the_vaults_engine_plays_it_and_the_compared(folder: Path) -> None:
     assert found.played[0].result.rebalances > found.played[2].result.rebalances
     assert found.pools.depth_usd == 5e6 and found.pools.venue == "v2"
     assert found.played[1].result.trade_costs.sum() == 0  # beside a vault that is seeded without trading
-    assert any("integer engine" in note for note in found.notes)
+    hold = found.played[1]
+    assert (
+        hold.result.rebalances == 0 and hold.measures["turnover_a_year"] == 0
+    )  # nor is its purchase turnover
+    assert hold.result.value[0] == pytest.approx(found.cash)
+    assert any(
+        note.startswith("The integer engine played the backtest and the compared") for note in found.notes
+    )
 
 
 def test_a_strategy_may_decide_again_under_stress(folder: Path) -> None:
@@ -551,6 +558,10 @@ def test_a_sweep_is_kept_and_resumed(folder: Path) -> None:
     again = study(parse_config(settings), folder)
     assert again.swept is not None
     assert np.array_equal(found.swept.measures["sharpe"], again.swept.measures["sharpe"])
+    with pytest.raises(
+        BacktestError, match=r"^sweep: out: .*sweep\.parquet was begun with other terms: costs\.per_leg"
+    ):
+        study(parse_config(settings | {"costs": {"per_leg": 1.0}}), folder)
 
 
 def test_a_sweep_over_a_strategys_settings(folder: Path) -> None:

@@ -114,7 +114,8 @@ def by_year(found: Mapping[str, Any]) -> Table:
             (str(row["year"]), *("–" if x is None else f"{x:.2f}" for x in row["return_percent"]))
             for row in found["years"]
         ],
-        note="Returns by calendar year; the first and the last may be parts of a year.",
+        note="Returns by calendar year, the first without the first purchase; the first and the last may be parts of a "
+        "year.",
     )
 
 
