@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from typer.testing import CliRunner
+from web3 import Web3
 
 from offchain.chain.errors import ConfigError, JournalError
 from offchain.cli import app
@@ -297,7 +298,10 @@ def test_the_command_costs_reads_the_database_that_is_set(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_old(path)
-    Journal(path).close()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(
+            "update runs set vault = ?", (Web3.to_checksum_address(VAULT),)
+        )  # as the keeper writes it
     monkeypatch.setenv("EVENKEEL_DATABASE", f"sqlite:///{path}")
     found = CliRunner().invoke(app, ["costs", VAULT, "--json"])
     assert found.exit_code == 0, found.stderr
