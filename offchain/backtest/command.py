@@ -24,7 +24,7 @@ from rich.progress import (
 from offchain.backtest.config import HOLD, MAIN, RHYTHM, Config, CostSettings, PolicySettings, load_config
 from offchain.backtest.engine import run
 from offchain.backtest.errors import BacktestError
-from offchain.backtest.evidence import assess
+from offchain.backtest.evidence import LEAST_ROWS, assess
 from offchain.backtest.measures import Track, measures
 from offchain.backtest.model import Costs, Floats, Market, Policy, RebalanceTo
 from offchain.backtest.overfitting import trial_returns
@@ -352,6 +352,11 @@ class Work:
         if not settings.enabled:
             return None
         main = results[0][2]
+        if len(main.value) <= LEAST_ROWS:
+            self.notes.append(
+                f"No evidence: it needs more than {LEAST_ROWS} rows, there are {len(main.value)}."
+            )
+            return None
         order = [benchmark, *(i for i in range(1, len(results)) if i != benchmark)]
         others = {results[i][0]: results[i][2] for i in order}
         played = {MAIN: main} | {name: found for name, _, found in results[2 : 2 + len(self.config.compare)]}

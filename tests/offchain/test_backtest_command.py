@@ -94,6 +94,16 @@ def test_json_is_the_whole_report_on_stdout(folder: Path) -> None:
     assert Path("there/report.html").exists() and not Path("reports").exists()
 
 
+def test_a_history_too_short_for_evidence_has_a_report_that_says_so(folder: Path) -> None:
+    rows = Path("prices.csv").read_text().splitlines()
+    Path("prices.csv").write_text("\n".join(rows[:31]))
+    Path("short.toml").write_text(toml(BARE | {"evidence": {}}))
+    found = evenkeel("backtest", "short.toml", "--json")
+    assert found.exit_code == 0, found.stderr
+    assert json.loads(found.stdout)["evidence"] is None
+    assert "No evidence: it needs more than 60 rows, there are 30." in found.stdout
+
+
 def test_paths_are_relative_to_the_file(folder: Path) -> None:
     Path("sub").mkdir()
     settings = {"data": {"source": "csv", "path": "../prices.csv"}, "report": {"out": "made/r.html"}}
