@@ -52,7 +52,7 @@ test-contracts: install ## contracts in process: a file a function, attacks, inv
 	$(BIN)/pytest -p no:pytest-brownie -q -n 2 tests/unit tests/stateful
 
 test-offchain: install ## policy, planner, keeper, audit; on local chains too
-	$(BIN)/pytest -p no:pytest-brownie -q -n 2 --dist loadfile tests/offchain tests/integration
+	$(BIN)/pytest -p no:pytest-brownie -q -n 3 --dist loadfile tests/offchain tests/integration  # many wait for a chain
 
 .PHONY: test-browser
 test-browser: install ## the backtest's report in a real browser; needs chromium on the PATH
