@@ -104,7 +104,7 @@ demo: install ## run the main job end to end on a local chain
 
 lock: install ## resolve pyproject.toml and package.json into the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --extra demo --extra backtest --extra exchange-data --extra fleet --group dev pyproject.toml -o requirements/dev.txt
+		--custom-compile-command "make lock" --extra api --extra demo --extra backtest --extra exchange-data --extra fleet --group dev pyproject.toml -o requirements/dev.txt
 	npm install --package-lock-only
 
 clean: ## remove everything that the other verbs made
