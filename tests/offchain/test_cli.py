@@ -152,7 +152,7 @@ def report(entries: int, first_break: str | None) -> Report:
 def test_audit_verify_says_what_it_found(
     monkeypatch: pytest.MonkeyPatch, found: Report, code: int, message: str
 ) -> None:
-    monkeypatch.setattr("offchain.cli._connect", lambda settings: None)
+    monkeypatch.setattr("offchain.cli.audit.connect", lambda settings: None)
     monkeypatch.setattr("offchain.audit.verify_vault", lambda *_: found)
     result = evenkeel("audit", "verify", VAULT, "--from-block", "5")
     assert result.exit_code == code

@@ -1,0 +1,5 @@
+"""`python -m offchain.cli`: the same as `evenkeel`."""
+
+from offchain.cli import main
+
+main()
