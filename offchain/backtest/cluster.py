@@ -171,14 +171,15 @@ class _Run:
                 self.market = self.client.scatter(self.content, broadcast=True, hash=False)
             policies = pickle.dumps(batch.policies)
             future = self.client.submit(do, self.key, self.market, policies, self.ends, pure=False)
-        except (OSError, TimeoutError):
-            raise self._gone() from None
+        except OSError as error:
+            raise self._gone(lost=not isinstance(error, TimeoutError)) from None
         self.under_way[future] = batch
         future.add_done_callback(self.ended.put)
 
     def _result(self, future: Any, batch: Batch) -> tuple[Floats, Returns | None] | None:
         """What a batch that ended found; None if it was lost with its workers and is under way again."""
         from distributed import CancelledError, KilledWorker
+        from distributed.comm.core import CommClosedError
 
         where = f"policies {batch.start} to {batch.start + len(batch.policies) - 1}"
         while True:
@@ -186,14 +187,14 @@ class _Run:
                 found: tuple[Floats, Returns | None] = future.result(timeout=LOOK_SECONDS)
                 self.lost = 0
                 return found
-            except TimeoutError:  # the worker died with the result: the scheduler has it done again
-                self._look()
+            except (TimeoutError, CommClosedError):
+                self._look()  # the worker died with the result, and it is done again; or the scheduler died
             except BacktestError:
                 raise
             except CancelledError:
                 self.lost += 1
                 if self.client.status != "running" or self.lost > TIMES * len(self.under_way) + TIMES:
-                    raise self._gone() from None
+                    raise self._gone(lost=self.client.status != "running") from None
                 self._submit(batch)
                 return None
             except KilledWorker:
@@ -210,20 +211,19 @@ class _Run:
         """How much can be under way; BacktestError if the scheduler is gone, or all workers for too long."""
         try:
             threads = sum(self.client.nthreads().values()) if self.client.status == "running" else None
-        except (OSError, TimeoutError):
+        except OSError:
             threads = None
         if threads is None:
-            raise self._gone()
+            raise self._gone(lost=True)
         self.looked = time.monotonic()
         self.room = AHEAD * threads
         if threads:
             self.worker_seen = self.looked
         elif self.looked > self.worker_seen + WORKER_SECONDS:
-            raise self._gone()
+            raise self._gone(lost=False)
 
-    def _gone(self) -> BacktestError:
-        left = self.client.status == "running"
-        what = f"{self.address} has no workers left" if left else f"the connection to {self.address} was lost"
+    def _gone(self, *, lost: bool) -> BacktestError:
+        what = f"the connection to {self.address} was lost" if lost else f"{self.address} has no workers left"
         return BacktestError(
             f"cluster: {what}: with `out`, what is finished is kept and the "
             "same sweep started again goes on from there"

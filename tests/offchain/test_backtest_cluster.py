@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from distributed import Client
+from distributed.comm.core import CommClosedError
 
 import offchain
 from offchain.backtest import BacktestError, Costs, Market, Policy, cluster, sweep
-from offchain.backtest.sweep import read_returns
+from offchain.backtest.engine import Job
+from offchain.backtest.sweep import Batch, read_returns
 
 COSTS = Costs(proportional_bps=10, per_leg=1)
 OUTPUT: dict[str, object] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -195,6 +197,23 @@ def test_a_scheduler_that_dies_is_told_and_what_is_finished_is_kept(tmp_path: Pa
 
     made = sweep(market(), policies(240), COSTS, out=out, progress=seen)
     assert sum(told) == 240 and made.equals(sweep(market(), policies(240), COSTS))
+
+
+def test_a_scheduler_that_dies_while_a_result_is_fetched_is_told_the_same() -> None:
+    class Lost:  # the client does not know yet, and says so only to the next who asks
+        status = "running"
+
+        def nthreads(self) -> dict[str, int]:
+            raise CommClosedError("in <TCP (closed)>")
+
+        def result(self, timeout: float) -> None:
+            raise CommClosedError("in <TCP (closed)>: Connection reset by peer")
+
+    going = cluster._Run(Lost(), "tcp://127.0.0.1:1", Job.of(market(), COSTS), None)
+    with pytest.raises(
+        BacktestError, match=r"^cluster: the connection to tcp://127.0.0.1:1 was lost: .* started"
+    ):
+        going._result(Lost(), Batch(0, policies(2)))
 
 
 def test_workers_that_would_give_other_numbers_are_refused(tmp_path: Path, dask: Cluster) -> None:
