@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +124,41 @@ class Settings(BaseSettings):
         le=1_000,
         description="by how much of what it exchanges a quote must beat the own route",
     )
+    allowed_targets: list[str] | None = Field(
+        default=None,
+        description="contracts besides pools that a payload may call or approve: venues' routers; default: any",
+    )
+    allowed_tokens: list[str] | None = Field(
+        default=None, description="tokens that a payload may touch, the basket's own among them; default: any"
+    )
+    max_pool_share_bps: int | None = Field(
+        default=5_000, ge=1, le=10_000, description="the most that a trade may take of what a pool holds"
+    )
+    daily_spend_limit_usd: Decimal | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="gas and NAV that rebalances of a vault may cost in 24 hours, US dollars",
+    )
+    market_source: str | None = Field(
+        default=None, description="an exchange by its ccxt name, whose prices the oracle's are compared with"
+    )
+    market_symbols: dict[str, str] = Field(
+        default={}, description="the exchange's symbols by token address, quoted in dollars"
+    )
+    market_deviation_bps: int = Field(
+        default=300,
+        ge=1,
+        le=10_000,
+        description="nothing is traded while oracle and exchange are further apart",
+    )
+    market_when_away: Literal["wait", "trade"] = Field(
+        default="wait", description="what to do while the exchange gives no prices"
+    )
+    market_max_age_seconds: int = Field(
+        default=300, ge=1, description="an exchange's price that is older counts as none"
+    )
+    market_options: dict[str, Any] = Field(default={}, description="ccxt's own options", repr=False)
     interval_seconds: int = Field(default=60, ge=1, description="seconds between two looks at the vault")
     cron: str | None = Field(default=None, description="five-field cron line (UTC) instead of the interval")
     deadline_seconds: int = Field(default=600, ge=1, description="a transaction not mined by then is void")
@@ -188,10 +224,15 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)
 
-    @field_validator("v2_factories", "v3_factories")
+    @field_validator("v2_factories", "v3_factories", "allowed_targets", "allowed_tokens")
     @classmethod
-    def _are_addresses(cls, values: list[str]) -> list[str]:
-        return [_checked(value) for value in values]
+    def _are_addresses(cls, values: list[str] | None) -> list[str] | None:
+        return None if values is None else [_checked(value) for value in values]
+
+    @field_validator("market_symbols")
+    @classmethod
+    def _are_by_address(cls, values: dict[str, str]) -> dict[str, str]:
+        return {_checked(token): symbol for token, symbol in values.items()}
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -268,5 +309,6 @@ def _line(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     message = error["msg"].removeprefix("Value error, ").removeprefix("address: ")
     if error["type"] == "extra_forbidden":
-        message = "unknown key"
+        near = get_close_matches(key.rpartition(".")[2], Settings.model_fields, 1)
+        message = f"unknown key, is {near[0]} meant?" if near else "unknown key"
     return f"{key}: {message}"

@@ -30,10 +30,12 @@ from offchain.chain.rpc import agree
 from offchain.chain.sender import Sender, revert_reason
 from offchain.chain.signer import Signer
 from offchain.chain.vault import Snapshot, latest_block, read_vault
+from offchain.keeper.costs import Entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
 from offchain.keeper.journal import UNSENT, Journal, Run, Status
 from offchain.keeper.market import Sources, need_factories, observe
+from offchain.keeper.sanity import Sanity, kind_of
 from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
 from offchain.settings import Settings
@@ -107,6 +109,7 @@ class Keeper:
     venues: tuple[Aggregator, ...] = ()  # whose quotes are compared with the own route; none: nobody is asked
     quote_seconds: float = 5  # for all quotes together
     quote_margin_bps: int = 2  # by how much of what it exchanges a quote must be better
+    sanity: Sanity = field(default_factory=Sanity)  # the operator's own limits
 
     @property
     def dispatch(self) -> Dispatch:
@@ -141,7 +144,19 @@ class Keeper:
             log.warning("about the plan", vault=snapshot.vault, note=note)
         asks = self.venues and self._caller() and not self._pausing(snapshot)
         planner = partial(self.best_route, snapshot) if asks else self.planner
-        return decide(snapshot, observed.problem, planner, observed.gas)
+        decision = decide(snapshot, observed.problem, planner, observed.gas)
+        return self._sane(snapshot, observed.problem, decision)
+
+    def _sane(self, snapshot: Snapshot, problem: Problem, decision: Decision) -> Decision:
+        """The decision, unless the operator's own limits speak against its plan."""
+        if not decision.act or decision.plan is None:
+            return decision
+
+        def ledger(latest: int) -> list[Entry]:
+            return [cost for _, cost in self.journal.costs(snapshot.vault, snapshot.chain_id, latest)]
+
+        refusal = self.sanity.refusal(snapshot, problem, decision.plan, ledger)
+        return replace(decision, act=False, reason=refusal) if refusal else decision
 
     def best_route(self, snapshot: Snapshot, problem: Problem) -> Plan:
         """The own plan, or one with venues' quotes that the node has shown to be better."""
@@ -149,7 +164,7 @@ class Keeper:
         if caller is None or not own.trades:
             return own
         wanted = requests_for(problem, own, snapshot.chain_id, caller)
-        quotes = ask(self.venues, wanted, self.quote_seconds)
+        quotes = self.sanity.vetted(ask(self.venues, wanted, self.quote_seconds))
         trial = partial(self._try_payload, snapshot, problem, own, caller)
         found = improve(problem, own, quotes, trial, self.quote_margin_bps)
         for line in compared(problem, own, quotes):
@@ -212,6 +227,7 @@ class Keeper:
             "nothing to do",
             vault=snapshot.vault,
             block=snapshot.block.number,
+            kind=str(kind_of(decision.reason)),
             reason=decision.reason,
         )
         return _outcome(Status.SKIPPED, decision.reason, snapshot, decision)
@@ -253,7 +269,7 @@ class Keeper:
             why = refusal if refusal.startswith("kill_switch") else "dry run"
             reason = f"{why}, would rebalance: {decision.reason}"
             self.journal.dry(run, reason)
-            log.info("not sent", vault=snapshot.vault, reason=reason)
+            log.info("not sent", vault=snapshot.vault, kind=str(kind_of(reason)), reason=reason)
             return _outcome(Status.SIMULATED, reason, snapshot, decision)
         return self._submit(run, call, snapshot, decision)
 
@@ -387,6 +403,7 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
             venues=asked,
             quote_seconds=timeout,
             quote_margin_bps=settings.aggregator_margin_bps,
+            sanity=Sanity.from_settings(settings),
         )
 
 

@@ -22,6 +22,7 @@ from offchain.chain.sender import ETHER
 from offchain.errors import EvenkeelError
 from offchain.keeper.health import Kind, Limits, Problem, block_age, low_gas_wei, overdue
 from offchain.keeper.overview import Account, Ledger
+from offchain.keeper.sanity import NotTraded
 from offchain.keeper.watch import RESULTS, Facts, Reason, VaultSeen
 
 __all__ = ["METRICS", "KeeperCollector", "Sources", "exposition", "registry_of"]
@@ -69,6 +70,10 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evenkeel_looks_total": ("Looks at the vault, by what they came to.", (*_VAULT, "result")),
     "evenkeel_failures_total": (
         "Looks, and tries within a look, that failed, by reason.",
+        (*_VAULT, "reason"),
+    ),
+    "evenkeel_not_traded_total": (
+        "Looks that ended without a transaction, by reason.",
         (*_VAULT, "reason"),
     ),
     "evenkeel_failures_in_a_row": ("Since the last look that did not fail.", _VAULT),
@@ -192,6 +197,8 @@ class KeeperCollector(Collector):
             families.add("looks_total", seen.looks[result], *labels, result)
         for reason in Reason:
             families.add("failures_total", seen.failures[reason], *labels, reason)
+        for kind in NotTraded:
+            families.add("not_traded_total", seen.not_traded[kind], *labels, kind)
         families.add("failures_in_a_row", seen.failures_in_a_row, *labels)
         families.add("halted", seen.halted_until is not None, *labels)
         done = ledger.rebalances.get((chain, seen.vault)) if ledger else None

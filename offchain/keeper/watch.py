@@ -28,6 +28,7 @@ from offchain.errors import EvenkeelError
 from offchain.keeper.dispatch import INTERRUPTED, LATE
 from offchain.keeper.journal import REVERTED, Status
 from offchain.keeper.loop import Outcome, pause_after
+from offchain.keeper.sanity import NotTraded, kind_of
 
 __all__ = [
     "RESULTS",
@@ -113,6 +114,7 @@ class VaultSeen:
     halted_until: float | None = None
     looks: Counter[str] = field(default_factory=Counter)
     failures: Counter[Reason] = field(default_factory=Counter)
+    not_traded: Counter[NotTraded] = field(default_factory=Counter)  # looks that ended without a transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ class Watch:
             self._end(seen, str(outcome.status))
             seen.chain_id = outcome.chain_id
             seen.snapshot = outcome.snapshot or seen.snapshot
+            if outcome.status in (Status.SKIPPED, Status.SIMULATED, Status.PLANNED):
+                seen.not_traded[kind_of(outcome.reason)] += 1
             seen.exceptions_in_a_row, halted, seen.halted_until = 0, seen.halted_until, None
             if outcome.status == Status.FAILED:
                 self._failure(seen, reason_of(outcome.reason), plain(outcome.reason))
@@ -331,7 +335,12 @@ class Watch:
         """All that is known now, apart from what changes later."""
         with self._lock:
             vaults = tuple(
-                replace(seen, looks=Counter(seen.looks), failures=Counter(seen.failures))
+                replace(
+                    seen,
+                    looks=Counter(seen.looks),
+                    failures=Counter(seen.failures),
+                    not_traded=Counter(seen.not_traded),
+                )
                 for seen in self._vaults.values()
             )
             return replace(self._facts, clock=self.clock(), wall=self._wall(), vaults=vaults)
