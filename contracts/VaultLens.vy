@@ -29,8 +29,8 @@ struct State:
     prices: DynArray[uint256, MAX_ASSETS]  # USD WAD per whole token
     statuses: DynArray[uint256, MAX_ASSETS]  # PriceOracle's
     unreadable: uint256  # bitmask of assets whose token does not answer
-    aside: uint256  # index of the asset in quarantine, 16 for none
-    aside_until: uint256  # timestamp, also of the last quarantine
+    aside: uint256  # index of the asset last in quarantine, 16 where there never was one
+    aside_until: uint256  # timestamp; the quarantine is over from then on
     paused_until: uint256  # timestamp, also of the last pause
     rules: IVault.Rules
     session: IVault.Session
@@ -45,9 +45,10 @@ struct State:
 
 
 MAX_ASSETS: constant(uint256) = 16
-MAX_VAULTS: constant(uint256) = 32
+MAX_VAULTS: constant(uint256) = 64
 STATE_SIZE: constant(uint256) = 8192  # bytes, at least what `state` returns encoded
 STATE_GAS: constant(uint256) = 10_000_000  # for one vault
+ENOUGH_GAS: constant(uint256) = STATE_GAS * 64 // 63 + 1_000_000  # a call gets 63/64, once memory has grown
 BALANCE_GAS: constant(uint256) = 200_000  # for one token
 
 
@@ -55,6 +56,7 @@ BALANCE_GAS: constant(uint256) = 200_000  # for one token
 @view
 def states(vaults: DynArray[address, MAX_VAULTS]) -> (DynArray[bool, MAX_VAULTS], DynArray[State, MAX_VAULTS]):
     """
+    @notice Reverts where the gas is too little: what is answered does not depend on it. Ask for fewer vaults then.
     @return Whether each vault could be read, and its state: empty where it could not (no vault, or in use).
     """
     readable: DynArray[bool, MAX_VAULTS] = []
@@ -62,6 +64,7 @@ def states(vaults: DynArray[address, MAX_VAULTS]) -> (DynArray[bool, MAX_VAULTS]
     for vault: address in vaults:
         success: bool = False
         response: Bytes[STATE_SIZE] = b""
+        assert msg.gas >= ENOUGH_GAS, "too little gas"
         success, response = raw_call(
             self,
             abi_encode(vault, method_id=method_id("state(address)")),
@@ -83,7 +86,6 @@ def state(vault: address) -> State:
     """
     basket: DynArray[IVault.Asset, MAX_ASSETS] = staticcall Vault(vault).basket()
     settings: IVault.Settings = staticcall IVault(vault).settings()
-    aside: uint256 = packing._aside(settings.rules)
     tokens: DynArray[address, MAX_ASSETS] = []
     balances: DynArray[uint256, MAX_ASSETS] = []
     unreadable: uint256 = 0
@@ -105,7 +107,8 @@ def state(vault: address) -> State:
         prices=prices,
         statuses=statuses,
         unreadable=unreadable,
-        aside=aside,
+        # without a quarantine the field holds 0: no index, and over
+        aside=((settings.rules >> packing.ASIDE) & 31) - 1 if settings.rules >> packing.ASIDE > 0 else packing.NO_ASSET,
         aside_until=settings.rules >> packing.ASIDE_UNTIL,
         paused_until=settings.paused_until,
         rules=staticcall Vault(vault).rules(),

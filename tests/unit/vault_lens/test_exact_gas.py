@@ -1,7 +1,8 @@
 """What a vault and a token get to answer with."""
 
-from eth_abi import encode
+from eth_abi import decode, encode
 
+from tests.support.evm import Function
 from tests.support.venue import call_data
 from tests.support.world import WAD, World
 from tests.unit.exact_gas import ASK_COST, call_with, needs_gas, tells_gas
@@ -32,3 +33,25 @@ def test_a_vault_gets_10_000_000() -> None:
     assert alone.count(seen.to_bytes(32, "big")) == 1
     less = call_with(world.evm, lens, call_data(lens, "state", world.vault.address), STATE_GAS - 1)
     assert less.count(seen.to_bytes(32, "big")) == 0
+
+
+def test_the_last_of_many_vaults_gets_10_000_000_too_or_the_call_reverts() -> None:
+    """The oracle's answer tells the gas that it saw: less of it must never look like another state."""
+    world = World()
+    lens = world.deploy("VaultLens")
+    answer = encode(["uint256[]", "uint256[]"], [[WAD] * 3, [0] * 3])
+    tells_gas(world.evm, world.oracle, answer, FIRST_PRICE)
+    states = Function(next(entry for entry in lens.abi if entry["name"] == "states"))
+    data = call_data(lens, "states", [world.vault.address] * 3)
+    seen, refusals = [], set()
+    for gas in range(9_000_000, 12_500_000, 50_000):
+        try:
+            output = call_with(world.evm, lens, data, gas)
+        except RuntimeError as refusal:
+            refusals.add(b"too little gas".hex() in str(refusal))
+            continue
+        _, found = decode(states.outputs, output)
+        seen += [state[3][0] for state in found]
+    assert refusals == {True}
+    assert len(seen) > 3 and len(seen) % 3 == 0
+    assert min(seen) + ASK_COST > STATE_GAS * 9 // 10

@@ -58,7 +58,7 @@ def test_reads_quarantine_pause_and_stale_prices(world, lens):
     assert (state["aside"], state["aside_until"], state["paused_until"]) == (1, until, until)
     world.sleep(31 * DAY)
     (state,) = read(lens, world.vault.address)
-    assert (state["aside"], state["aside_until"]) == (16, until)
+    assert (state["aside"], state["aside_until"]) == (1, until)  # it is over, which the time says
     assert list(state["statuses"]) == [5, 5, 5]
     assert list(state["prices"]) == [0, 0, 0]
 
@@ -87,6 +87,13 @@ def test_reads_the_other_vaults_where_one_is_none(world, lens):
     assert first is None
     assert third is None
     assert second["vault"] == world.vault.address.lower()
+
+
+def test_reads_64_vaults_and_no_more(world, lens):
+    states = read(lens, *[world.vault.address] * 64)
+    assert [state["head"] for state in states] == [world.vault.call("head")] * 64
+    with pytest.raises(Reverted):
+        lens.call("states", [world.vault.address] * 65)
 
 
 def test_reads_no_vault(lens):
