@@ -40,7 +40,7 @@ from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
 from offchain.settings import Settings
 
-__all__ = ["Keeper", "Outcome", "from_settings", "once", "pause_after"]
+__all__ = ["Keeper", "Outcome", "from_settings", "keeper_of", "once", "pause_after"]
 
 FIRST_PAUSE = 60  # seconds after the second revert in a row; twice as long after each further one
 LONGEST_PAUSE = 3_600  # seconds
@@ -381,30 +381,35 @@ def once(
 @contextlib.contextmanager
 def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
     """The keeper that the settings describe; only one process at a time may use its journal."""
-    vault, executor = _required(settings, ("vault", "executor"))
+    vault, _ = _required(settings, ("vault", "executor"))
+    sender = Sender.from_settings(web3, settings)
+    with _journal(settings, vault) as journal:
+        yield keeper_of(settings, web3, sender, journal, vault)
+
+
+def keeper_of(settings: Settings, web3: Web3, sender: Sender, journal: Journal, vault: str) -> Keeper:
+    """The keeper of one vault that the settings describe, with a sender and a journal that others may share."""
+    (executor,) = _required(settings, ("executor",))
     need_factories(settings)
     sources = Sources.from_settings(settings)
     timeout = settings.aggregator_timeout_seconds
-    asked = venues(settings.aggregators, settings.aggregator_urls, timeout)
-    sender = Sender.from_settings(web3, settings)
-    with _journal(settings, vault) as journal:
-        yield Keeper(
-            web3=web3,
-            vault=vault,
-            executor=executor,
-            hub=sources.hub,
-            pools=sources.pools,
-            sender=sender,
-            journal=journal,
-            simulate_as=settings.simulate_as,
-            deadline_seconds=settings.deadline_seconds,
-            native_token=sources.native_token,
-            native_price=sources.native_price,
-            venues=asked,
-            quote_seconds=timeout,
-            quote_margin_bps=settings.aggregator_margin_bps,
-            sanity=Sanity.from_settings(settings),
-        )
+    return Keeper(
+        web3=web3,
+        vault=vault,
+        executor=executor,
+        hub=sources.hub,
+        pools=sources.pools,
+        sender=sender,
+        journal=journal,
+        simulate_as=settings.simulate_as,
+        deadline_seconds=settings.deadline_seconds,
+        native_token=sources.native_token,
+        native_price=sources.native_price,
+        venues=venues(settings.aggregators, settings.aggregator_urls, timeout),
+        quote_seconds=timeout,
+        quote_margin_bps=settings.aggregator_margin_bps,
+        sanity=Sanity.from_settings(settings),
+    )
 
 
 def _required(settings: Settings, names: Sequence[str]) -> list[str]:
