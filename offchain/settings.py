@@ -10,10 +10,13 @@ import tomllib
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -30,9 +33,73 @@ from pydantic_settings import (
 from offchain.chain.contracts import address_of
 from offchain.chain.errors import ConfigError
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "StrategySettings", "VaultSettings", "load_settings"]
 
 TOML_FILE = "evenkeel.toml"
+
+
+class StrategySettings(BaseModel):
+    """A strategy that moves a vault's targets, and when: the `strategy` of a `[[vaults]]` table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description='as in a backtest: "min-variance" …, or a file of your own, mine.py:Class')
+    data: dict[str, Any] = Field(description="where its history comes from, as [data] of a backtest")
+    settings: dict[str, Any] = Field(default={}, description="arguments of the strategy")
+    constraints: dict[str, Any] = Field(default={}, description="as [constraints] of a backtest")
+    tokens: dict[str, str] = Field(
+        default={}, description="token by the data's name of it, where that is not the token's symbol"
+    )
+    lookback: int | None = Field(
+        default=None, ge=1, description="rows of history that it sees; default: all there are"
+    )
+    max_age_days: float = Field(
+        default=7, gt=0, allow_inf_nan=False, description="of the history's last row; older: nothing is moved"
+    )
+    least_move_bps: int = Field(
+        default=50,
+        ge=1,
+        le=20_000,
+        description="of the path, the sum over all assets; less is not worth a step",
+    )
+    cron: str | None = Field(default=None, description="five-field cron line, when it decides")
+    timezone: str = Field(default="UTC", description="of cron")
+    interval_seconds: int = Field(default=86_400, ge=1, description="when it decides, without cron")
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_addresses(cls, values: dict[str, str]) -> dict[str, str]:
+        return {name: _checked(value) for name, value in values.items()}
+
+
+class VaultSettings(BaseModel):
+    """One of `vaults`; what is not set here is as in the settings for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str
+    cron: str | None = None
+    timezone: str | None = None
+    interval_seconds: int | None = Field(default=None, ge=1)
+    on_block: bool | None = None
+    on_price: bool | None = None
+    trigger_blocks: int | None = Field(default=None, ge=1, le=64)
+    strategy: StrategySettings | None = None
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return _checked(value)
+
+    @model_validator(mode="after")
+    def _one_rhythm(self) -> VaultSettings:
+        if self.cron is not None and self.interval_seconds is not None:
+            raise ValueError("cron and interval_seconds: set one of them")
+        return self
+
+
+def _table(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -72,6 +139,10 @@ class Settings(BaseSettings):
         default=None, ge=1, description="the chain; nodes of another one are refused"
     )
     vault: str | None = Field(default=None, description="the vault to keep on target")
+    vaults: list[Annotated[VaultSettings, BeforeValidator(_table)]] = Field(
+        default=[],
+        description="several vaults instead: addresses, or tables with an address and other settings for it",
+    )
     executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
     hub: str | None = Field(
         default=None,
@@ -160,7 +231,19 @@ class Settings(BaseSettings):
     )
     market_options: dict[str, Any] = Field(default={}, description="ccxt's own options", repr=False)
     interval_seconds: int = Field(default=60, ge=1, description="seconds between two looks at the vault")
-    cron: str | None = Field(default=None, description="five-field cron line (UTC) instead of the interval")
+    cron: str | None = Field(default=None, description="five-field cron line instead of the interval")
+    timezone: str = Field(default="UTC", description="of cron, by its IANA name such as Europe/Berlin")
+    on_block: bool = Field(default=False, description="look at each new block, too")
+    on_price: bool = Field(default=False, description="look when a price of the vault's assets moved, too")
+    poll_seconds: float = Field(
+        default=2, gt=0, allow_inf_nan=False, description="how often the node is asked for a new block"
+    )
+    ws_url: SecretStr | None = Field(
+        default=None, description="a node's WebSocket address, ws://…, that tells of new blocks at once"
+    )
+    trigger_blocks: int = Field(
+        default=1, ge=1, le=64, description="blocks that a band has to be broken before it is acted on"
+    )
     deadline_seconds: int = Field(default=600, ge=1, description="a transaction not mined by then is void")
     receipt_timeout_seconds: float = Field(default=180, gt=0, description="how long to wait for a receipt")
     gas_margin_percent: int = Field(default=60, ge=0, le=500, description="gas limit above the estimate")
@@ -251,6 +334,30 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _one_way_to_vaults(self) -> Settings:
+        listed = [vault.address for vault in self.vaults]
+        if twice := [address for address in listed if listed.count(address) > 1]:
+            raise ValueError(f"vaults: {twice[0]} is there twice")
+        if self.vault is not None and listed and self.vault not in listed:
+            raise ValueError(f"vault: {self.vault} is not one of vaults: add it there, or set one of the two")
+        return self
+
+    def kept(self) -> list[VaultSettings]:
+        """The vaults to keep, each with its own settings and the general ones; of several only `vault`, if set."""
+        tables = self.vaults or ([VaultSettings(address=self.vault)] if self.vault else [])
+        return [self._filled(table) for table in tables if self.vault in (None, table.address)]
+
+    def _filled(self, table: VaultSettings) -> VaultSettings:
+        own = table.cron is not None or table.interval_seconds is not None
+        found = {
+            name: value if (value := getattr(table, name)) is not None else getattr(self, name)
+            for name in ("timezone", "on_block", "on_price", "trigger_blocks")
+        }
+        if not own:
+            found |= {"cron": self.cron} if self.cron else {"interval_seconds": self.interval_seconds}
+        return table.model_copy(update=found)
+
+    @model_validator(mode="after")
     def _one_way_to_sign(self) -> Settings:
         named = [name for name in ("keystore", "account", "signer_url") if getattr(self, name) is not None]
         if len(named) > 1:
@@ -310,5 +417,5 @@ def _line(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ").removeprefix("address: ")
     if error["type"] == "extra_forbidden":
         near = get_close_matches(key.rpartition(".")[2], Settings.model_fields, 1)
-        message = f"unknown key, is {near[0]} meant?" if near else "unknown key"
+        message = f"unknown key; did you mean {near[0]}?" if near else "unknown key"
     return f"{key}: {message}"
