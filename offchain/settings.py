@@ -143,6 +143,10 @@ class Settings(BaseSettings):
         default=[],
         description="several vaults instead: addresses, or tables with an address and other settings for it",
     )
+    factory: str | None = Field(
+        default=None,
+        description="a VaultFactory: a fleet keeps all its vaults for which the account has the keeper role",
+    )
     executor: str | None = Field(default=None, description="the Executor contract that runs the swaps")
     hub: str | None = Field(
         default=None,
@@ -301,8 +305,18 @@ class Settings(BaseSettings):
     max_exceptions: int = Field(
         default=3, ge=1, description="looks in a row that end in an error before a vault's keeper pauses"
     )
+    fleet_tick_seconds: Literal[1, 2, 3, 5, 10, 15, 20, 30, 60] = Field(
+        default=10, description="seconds between two rounds of a fleet: which vaults are due, who is gone"
+    )
+    fleet_looks: int = Field(default=4, ge=1, le=64, description="looks that a worker takes at the same time")
+    fleet_timeout_seconds: int = Field(
+        default=60, ge=5, description="a worker that has been silent for so long loses its vaults to others"
+    )
+    fleet_worker: str | None = Field(
+        default=None, max_length=100, description="the worker's name in reports; default: host and process"
+    )
 
-    @field_validator("vault", "executor", "hub", "native_token", "simulate_as", "signer_address")
+    @field_validator("vault", "factory", "executor", "hub", "native_token", "simulate_as", "signer_address")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)
