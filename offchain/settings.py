@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
@@ -305,8 +306,8 @@ class Settings(BaseSettings):
     max_exceptions: int = Field(
         default=3, ge=1, description="looks in a row that end in an error before a vault's keeper pauses"
     )
-    fleet_tick_seconds: Literal[1, 2, 3, 5, 10, 15, 20, 30, 60] = Field(
-        default=10, description="seconds between two rounds of a fleet: which vaults are due, who is gone"
+    fleet_tick_seconds: int = Field(
+        default=10, ge=1, le=60, description="seconds between two rounds of a fleet: who is due, who is gone"
     )
     fleet_looks: int = Field(default=4, ge=1, le=64, description="looks that a worker takes at the same time")
     fleet_timeout_seconds: int = Field(
@@ -330,6 +331,13 @@ class Settings(BaseSettings):
     @classmethod
     def _are_by_address(cls, values: dict[str, str]) -> dict[str, str]:
         return {_checked(token): symbol for token, symbol in values.items()}
+
+    @field_validator("fleet_tick_seconds")
+    @classmethod
+    def _divides_a_minute(cls, value: int) -> int:
+        if 60 % value:
+            raise ValueError(f"{value} does not divide a minute evenly: take 1, 2, 5, 10, 15, 30 or 60, say")
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -426,10 +434,18 @@ def _checked(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _fields_beside(loc: tuple[int | str, ...]) -> Iterable[str]:
+    """What may stand where the unknown key stands."""
+    if "strategy" in loc[:-1]:
+        return StrategySettings.model_fields
+    return VaultSettings.model_fields if "vaults" in loc[:-1] else Settings.model_fields
+
+
 def _line(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     message = error["msg"].removeprefix("Value error, ").removeprefix("address: ")
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(key.rpartition(".")[2], Settings.model_fields, 1)
+        known = _fields_beside(error["loc"])
+        near = get_close_matches(str(error["loc"][-1]), known, 1)
         message = f"unknown key; did you mean {near[0]}?" if near else "unknown key"
     return f"{key}: {message}"

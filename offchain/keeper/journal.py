@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from offchain.chain.errors import BusyError, ConfigError
 from offchain.chain.sender import SignedCall
 from offchain.keeper.costs import Entry
-from offchain.keeper.database import holding, lock, open_database, reading, writing
+from offchain.keeper.database import holding_all, lock, open_database, reading, writing
 from offchain.keeper.tables import Attempt, Nonce, NonceState, Purpose, Run, Status
 from offchain.keeper.tables import costs as _costs
 
@@ -55,10 +56,12 @@ class Mined:
 
 
 class Journal:
-    """Runs of any number of vaults in one database: a file (`:memory:` for none) or an SQLAlchemy address."""
+    """Runs of any number of vaults in one database: a file (`:memory:` for none), an SQLAlchemy address, or an engine
+    that `open_database` made.
+    """
 
-    def __init__(self, target: Path | str) -> None:
-        self._engine = open_database(target)
+    def __init__(self, target: Path | str | Engine) -> None:
+        self._engine = target if isinstance(target, Engine) else open_database(target)
         self.path = Path(self._engine.url.database or "")  # of an SQLite file
 
     def close(self) -> None:
@@ -66,11 +69,11 @@ class Journal:
         self._engine.dispose()
 
     @contextmanager
-    def hold(self, vault: str) -> Iterator[None]:
-        """Only one process at a time looks after the vault; ConfigError where another one does."""
-        with holding(self._engine, f"vault {vault}") as held:
-            if not held:
-                raise ConfigError(f"database: another keeper looks after {vault}")
+    def hold(self, *vaults: str) -> Iterator[None]:
+        """Only one process at a time looks after each of the vaults; ConfigError where another one does."""
+        with holding_all(self._engine, [f"vault {vault}" for vault in vaults]) as taken:
+            if taken:
+                raise ConfigError(f"database: another keeper looks after {taken.removeprefix('vault ')}")
             yield
 
     # ------------------------------------------------------------ runs
