@@ -6,9 +6,11 @@ compared field by field with what it was asked for.
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,24 +136,31 @@ def decoded(raw: str | bytes) -> dict[str, Any]:
 
 def load_account(keystore: Path, password_file: Path | None, setting: str = "keystore") -> LocalAccount:
     """The account of an encrypted keystore file."""
-    if password_file is None:
-        raise ConfigError(f"password_file: needed to open the {setting}")
+    if password_file is None and not sys.stdin.isatty():
+        raise ConfigError(f"password_file: needed to open the {setting}: there is no terminal to ask at")
     try:
         content = json.loads(keystore.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{setting}: cannot read {keystore}: {error}") from None
-    try:
-        password = password_file.read_text().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"password_file: cannot read {password_file}: {getattr(error, 'strerror', None) or 'not text'}"
-        ) from None
+    password = _password(keystore, password_file)
     try:
         key = Account.decrypt(content, password)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ConfigError(f"{setting}: {keystore} does not open with that password") from None
     account: LocalAccount = Account.from_key(key)
     return account
+
+
+def _password(keystore: Path, password_file: Path | None) -> str:
+    """From the file, or asked for where there is a terminal; it is in no argument and no variable."""
+    if password_file is None:
+        return getpass.getpass(f"Password of {keystore}: ")
+    try:
+        return password_file.read_text().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"password_file: cannot read {password_file}: {getattr(error, 'strerror', None) or 'not text'}"
+        ) from None
 
 
 def load_brownie_account(name: str, password_file: Path | None) -> LocalAccount:

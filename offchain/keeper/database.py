@@ -5,7 +5,7 @@ An address with a password is kept in SQLAlchemy's URL, which hides it; no messa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,19 @@ from sqlalchemy.pool import StaticPool
 
 from offchain.chain.errors import ConfigError, JournalError
 
-__all__ = ["SCHEMA", "holding", "lock", "open_database", "reading", "where", "writing"]
+__all__ = [
+    "SCHEMA",
+    "holding",
+    "holding_all",
+    "lock",
+    "open_database",
+    "reading",
+    "version_of",
+    "where",
+    "writing",
+]
 
-SCHEMA = "0003"  # the newest step in migrations/versions
+SCHEMA = "0004"  # the newest step in migrations/versions
 LOCK_SECONDS = 30  # how long a writer waits for another one
 CONNECT_SECONDS = 10
 UPGRADE_LOCK = 0x6576656E_6B65656C  # "evenkeel": PostgreSQL's advisory lock while the schema changes
@@ -47,6 +57,21 @@ def open_database(target: Path | str) -> Engine:
     return engine
 
 
+def version_of(target: Path | str) -> str | None:
+    """The schema's version at `target`, None before it had one; nothing is changed. ConfigError where it cannot be
+    reached or read.
+    """
+    url = _url(target)
+    engine = _engine(url)
+    try:
+        with engine.connect() as db:
+            return _version(db)
+    except DBAPIError as error:
+        raise ConfigError(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}") from None
+    finally:
+        engine.dispose()
+
+
 def where(url: URL) -> str:
     """The database in a message: the file, or the address without its password."""
     return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
@@ -64,9 +89,13 @@ def writing(engine: Engine) -> Iterator[Session]:
     """A session in one transaction, written when the block ends: all of it or nothing.
 
     JournalError when it was not written, or, with a connection that broke at the very end, may not have been.
+    The engine's option `evenkeel_fence`, a function of the session, may forbid it: it is asked in the same transaction.
     """
     writer = engine.execution_options(evenkeel_writes=True)
+    fence = engine.get_execution_options().get("evenkeel_fence")
     with _told("write", engine), Session(writer, expire_on_commit=False) as db, db.begin():
+        if fence is not None:
+            fence(db)
         yield db
 
 
@@ -79,15 +108,22 @@ def lock(db: Session, *key: object) -> None:
 @contextmanager
 def holding(engine: Engine, key: str) -> Iterator[bool]:
     """Hold `key` as long as the block runs; False where another process holds it. PostgreSQL only: SQLite is True."""
+    with holding_all(engine, [key]) as taken:
+        yield not taken
+
+
+@contextmanager
+def holding_all(engine: Engine, keys: Sequence[str]) -> Iterator[str]:
+    """The same of many keys, on one connection; the first that another process holds, "" where all are held."""
     if engine.dialect.name != "postgresql":
-        yield True
+        yield ""
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        taken = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
+        lock_one = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
         try:
-            yield bool(db.execute(taken, {"key": key}).scalar())
+            yield next((key for key in keys if not db.execute(lock_one, {"key": key}).scalar()), "")
         finally:
-            db.invalidate()  # the server lets the lock go with the connection
+            db.invalidate()  # the server lets the locks go with the connection
 
 
 @contextmanager
