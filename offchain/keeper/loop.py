@@ -40,7 +40,7 @@ from offchain.planner import Plan, Problem
 from offchain.planner import plan as joint_plan
 from offchain.settings import Settings
 
-__all__ = ["Keeper", "Outcome", "from_settings", "keeper_of", "once", "pause_after"]
+__all__ = ["Keeper", "Outcome", "from_settings", "journal_of", "keeper_of", "once", "pause_after"]
 
 FIRST_PAUSE = 60  # seconds after the second revert in a row; twice as long after each further one
 LONGEST_PAUSE = 3_600  # seconds
@@ -383,7 +383,7 @@ def from_settings(settings: Settings, web3: Web3) -> Iterator[Keeper]:
     """The keeper that the settings describe; only one process at a time may use its journal."""
     vault, _ = _required(settings, ("vault", "executor"))
     sender = Sender.from_settings(web3, settings)
-    with _journal(settings, vault) as journal:
+    with journal_of(settings, [vault]) as journal:
         yield keeper_of(settings, web3, sender, journal, vault)
 
 
@@ -421,13 +421,14 @@ def _required(settings: Settings, names: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _journal(settings: Settings, vault: str) -> Iterator[Journal]:
+def journal_of(settings: Settings, vaults: Sequence[str]) -> Iterator[Journal]:
     """The journal, and the right to use it: a file's for one process, a database's for one process a vault."""
     if settings.database is None:
         with _locked(settings), contextlib.closing(Journal(settings.journal)) as journal:
             yield journal
         return
-    with contextlib.closing(Journal(settings.database.get_secret_value())) as journal, journal.hold(vault):
+    address = settings.database.get_secret_value()
+    with contextlib.closing(Journal(address)) as journal, journal.hold(*vaults):
         yield journal
 
 

@@ -26,7 +26,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from offchain.keeper.costs import Entry
 
-__all__ = ["Alert", "Attempt", "Base", "Decimals", "Nonce", "NonceState", "Purpose", "Run", "Status", "costs"]
+__all__ = [
+    "Alert",
+    "Attempt",
+    "Base",
+    "Decimals",
+    "Nonce",
+    "NonceState",
+    "Purpose",
+    "Run",
+    "Slot",
+    "Status",
+    "costs",
+]
 
 
 class Status(StrEnum):
@@ -165,6 +177,17 @@ class Alert(Base):
     sent_at: Mapped[int | None] = mapped_column(default=None)  # last message that was delivered
     claimed_until: Mapped[int] = mapped_column(default=0)  # somebody is sending it
     text: Mapped[str] = mapped_column(Text, default="")
+
+
+class Slot(Base):
+    """The last time of a schedule that was done, so that a restart knows what it missed."""
+
+    __tablename__ = "slots"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    vault: Mapped[str] = mapped_column(String(42), primary_key=True)
+    job: Mapped[str] = mapped_column(String(16), primary_key=True)  # what is done: rebalance, targets
+    done_at: Mapped[int]  # UTC seconds
 
 
 _COLUMNS: dict[str, Any] = {"bool": Boolean, "int": Decimals, "int | None": Decimals, "str": Text}
