@@ -50,6 +50,7 @@ class Position:
     block: int
     transaction: str  # 0x hash
     log_index: int  # in the block
+    time: int = 0  # the block's timestamp; 0: not known
 
 
 @dataclass(frozen=True)

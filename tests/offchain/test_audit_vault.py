@@ -40,6 +40,7 @@ class RecordingEvm(Evm):
 
     def __init__(self, now: int = NOW) -> None:
         self.logs: list[dict[str, Any]] = []
+        self.times: dict[int, int] = {}  # timestamp, by block with logs
         super().__init__(now)
 
     def call(self, sender: str, to: str, data: bytes) -> bytes:
@@ -60,6 +61,7 @@ class RecordingEvm(Evm):
         return code
 
     def _record(self, logs: list[Any]) -> None:
+        self.times[self._block] = self.now
         for index, log in enumerate(logs):
             self.logs.append(
                 {
@@ -96,15 +98,32 @@ class EvmProvider(BaseProvider):
             "eth_call": lambda p: HexBytes(
                 self.evm.call(DEPLOYER, p[0]["to"], bytes(HexBytes(p[0]["data"])))
             ),
-            "eth_getLogs": lambda p: self.logs(
-                [log for log in self.evm.logs if log["address"] in p[0]["address"]]
-            ),
+            "eth_getLogs": lambda p: self.logs([log for log in self.evm.logs if wanted(log, p[0])]),
+            "eth_getTransactionReceipt": lambda p: {
+                "logs": [log for log in self.evm.logs if log["transactionHash"] == HexBytes(p[0])]
+            },
         }
         return {"jsonrpc": "2.0", "id": 1, "result": answers[method](params)}
 
     def _block(self, params: Any) -> dict[str, Any]:
         number = self.evm._block if params[0] == "latest" else int(params[0], 16)
-        return {"number": number, "hash": block_hash(number), "timestamp": self.evm.now}
+        time = self.evm.times.get(number, self.evm.now)
+        return {"number": number, "hash": block_hash(number), "timestamp": time}
+
+
+def wanted(log: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """A node's filter: address or addresses, topics by place, blocks."""
+    addresses = asked.get("address", log["address"])
+    topics = asked.get("topics", [])
+    first, last = (int(asked.get(name, "0x0"), 16) for name in ("fromBlock", "toBlock"))
+    if log["address"] not in addresses or not first <= log["blockNumber"] <= last:
+        return False
+    if len(topics) > len(log["topics"]):
+        return False
+    pairs = zip(topics, log["topics"], strict=False)
+    return all(
+        one is None or log in map(HexBytes, [one] if isinstance(one, str) else one) for one, log in pairs
+    )
 
 
 class Market(World):
