@@ -80,12 +80,12 @@ class NotTraded(StrEnum):
     OTHER = "other"
 
 
-# How the sentences begin, or what they hold. The first that fits.
+# What the sentences hold. The first that fits.
 _WORDS: tuple[tuple[str, NotTraded], ...] = (
+    ("no plan: ", NotTraded.NO_PLAN),
     ("no trigger", NotTraded.NO_TRIGGER),
     ("cooldown not over", NotTraded.COOLDOWN),
     ("pausing after", NotTraded.AFTER_REVERTS),
-    ("paused", NotTraded.PAUSED),
     ("price not usable", NotTraded.ORACLE),
     ("no value", NotTraded.ORACLE),
     ("allowed_targets: ", NotTraded.PAYLOAD),
@@ -99,7 +99,6 @@ _WORDS: tuple[tuple[str, NotTraded], ...] = (
     ("kill_switch", NotTraded.KILL_SWITCH),
     ("dry run", NotTraded.DRY_RUN),
     ("not simulated and not sent", NotTraded.DRY_RUN),
-    ("no plan: ", NotTraded.NO_PLAN),
     ("no trade is worth", NotTraded.NOT_WORTH_IT),
     ("loss budget exceeded", NotTraded.LOSS_BUDGET),
     ("the vault would refuse", NotTraded.VAULT_RULES),
@@ -108,13 +107,13 @@ _WORDS: tuple[tuple[str, NotTraded], ...] = (
     ("another keeper", NotTraded.BUSY),
     ("another process", NotTraded.BUSY),
     ("does not hold nonce", NotTraded.BUSY),
+    ("paused", NotTraded.PAUSED),
 )
 
 
 def kind_of(reason: str) -> NotTraded:
     """The kind of the reason that the journal and the log give in words."""
-    starts = next((kind for words, kind in _WORDS if reason.startswith(words)), None)
-    return starts or next((kind for words, kind in _WORDS if words in reason), NotTraded.OTHER)
+    return next((kind for words, kind in _WORDS if words in reason), NotTraded.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
