@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from offchain import __version__
-from offchain.cli import audit, config, keeper, research, vault
+from offchain.cli import audit, config, fleet, keeper, research, vault
 
 __all__ = ["app", "main"]
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(vault.app)
 app.add_typer(keeper.app, name="keeper")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(research.app)
