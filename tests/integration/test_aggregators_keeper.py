@@ -1,4 +1,4 @@
-"""The keeper asks venues over HTTP, and uses what the node has shown to be better: Ganache, real pools and routers."""
+"""The keeper asks venues over HTTP, and uses what the node has shown to be better: anvil, real pools and routers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from offchain.chain.contracts import ZERO
 from offchain.chain.sender import Sender
 from offchain.chain.vault import read_vault
 from offchain.cli import app
-from offchain.demo.localchain import local_chain
 from offchain.demo.market import Day, history
 from offchain.demo.uniswap import _artifact
 from offchain.demo.world import World, build_world
@@ -36,6 +35,7 @@ from offchain.planner.problem import objective
 from offchain.policy import Mode
 from tests.support import aggregators as shapes
 from tests.support.aggregators import Answer, Asked, Server, serving
+from tests.support.anvil import anvil
 
 KEY = "s3cret-KEY-0123456789"
 FIRST = history(2)[0]
@@ -94,7 +94,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[Town]:
-    with local_chain(FIRST.timestamp) as chain:
+    with anvil(FIRST.timestamp) as chain:
         world = build_world(chain, FIRST)
         vault = world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
         depositor, provider = chain.accounts[6], world.provider

@@ -1,4 +1,4 @@
-"""Live = backtest: a keeper works on Ganache, and the backtester decides the same from its journal, bit for bit."""
+"""Live = backtest: a keeper works on anvil, and the backtester decides the same from its journal, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost ledger on Ganache: what the keeper predicted and what the chain took, with somebody in between or not."""
+"""The cost ledger on anvil: what the keeper predicted and what the chain took, with somebody in between or not."""
 
 from __future__ import annotations
 

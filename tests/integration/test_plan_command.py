@@ -591,10 +591,9 @@ def test_a_factory_that_is_none_is_named(
         environment = {f"EVENKEEL_V{version}_FACTORIES": json.dumps([wrong])}
         result = command("plan", vault.address, **environment)
         assert result.exit_code == 2
-        assert (
-            result.stderr
-            == f"error: v{version}_factories: {wrong} is no Uniswap V{version} factory on chain 1337\n"
-        )
+        chain_id = world.chain.web3.eth.chain_id
+        message = f"{wrong} is no Uniswap V{version} factory on chain {chain_id}"
+        assert result.stderr == f"error: v{version}_factories: {message}\n"
 
 
 def test_a_node_that_is_away_is_one_line(vault: Contract, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Teller and Auction on Ganache, made and used as off-chain users do; the audit follows all of it."""
+"""Teller and Auction on anvil, made and used as off-chain users do; the audit follows all of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from offchain import policy
 from offchain.audit import verify_vault
 from offchain.chain.contracts import bind
 from offchain.chain.vault import read_terms, read_vault
-from offchain.demo.localchain import local_chain
 from offchain.demo.market import CASH, history
 from offchain.demo.world import AUCTION, World, build_world
 from offchain.policy import DAY, WAD, Mode
+from tests.support.anvil import anvil
 
 FIRST = history(2)[0]
 SEED = 1_000  # USD
@@ -26,7 +26,7 @@ PAID = 20 * CASH.scale
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """One threshold vault, seeded and no more."""
-    with local_chain(FIRST.timestamp) as chain:
+    with anvil(FIRST.timestamp) as chain:
         world = build_world(chain, FIRST)
         world.create_vault(Mode.THRESHOLD, "Test basket", "TEST", FIRST)
         yield world

@@ -76,12 +76,12 @@ class Feed:
 
     def at(self, time: int) -> float:
         """The newest answer by then; a phase ends where the next begins."""
+        begins = [min(t for t, _ in rounds if t) for rounds in self.phases]
         found = [
             (updated, answer)
             for i, rounds in enumerate(self.phases)
             for updated, answer in rounds
-            if 0 < updated <= time
-            and all(updated < min(t for t, _ in later if t) for later in self.phases[i + 1 :])
+            if 0 < updated <= time and all(updated < begin for begin in begins[i + 1 :])
         ]
         return max(found)[1] / 1e8
 

@@ -15,18 +15,16 @@ from typing import Any
 import pytest
 import requests
 import structlog
-from apscheduler.triggers.interval import IntervalTrigger
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from typer.testing import CliRunner
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from offchain import cli
 from offchain.chain.errors import BusyError, ChainError, ConfigError, JournalError
 from offchain.chain.rpc import NodesDisagree, NodeStatus, NodesUnavailable, WrongChain
 from offchain.chain.sender import Sender
-from offchain.cli import app
+from offchain.cli import app, common
 from offchain.errors import EvenkeelError, PlannerError
 from offchain.keeper.database import open_database
 from offchain.keeper.decide import canonical_json
@@ -35,7 +33,8 @@ from offchain.keeper.health import GRACE_SECONDS, Limits, Problem, alive, proble
 from offchain.keeper.journal import REVERTED, Journal, Status
 from offchain.keeper.outside import Outside, watching
 from offchain.keeper.overview import Account, Ledger
-from offchain.keeper.schedule import _look_and_expect, look, run
+from offchain.keeper.rhythm import Rhythm
+from offchain.keeper.schedule import Job, Worker, look, run
 from offchain.keeper.watch import AccountSeen, Reason, Watch, plain, reason_of, reason_of_error
 from offchain.settings import load_settings
 from offchain.show.keeper_status import show_live, status_report
@@ -408,7 +407,8 @@ def test_the_schedule_shows_a_sign_of_life_and_when_the_next_look_is_due() -> No
         target=lambda: [ended.wait(0.05) or tick() for _ in range(400) if not stop.is_set()]
     )
     timer.start()
-    run(keeper, interval_seconds=3_600, stop=stop, outside=Ticking(watch))  # type: ignore[arg-type]
+    job = Job(keeper, Rhythm(3_600))  # type: ignore[arg-type]
+    run([job], sender=keeper.sender, stop=stop, outside=Ticking(watch))
     timer.join()
     facts = watch.facts()
     assert ended.is_set()
@@ -418,7 +418,8 @@ def test_the_schedule_shows_a_sign_of_life_and_when_the_next_look_is_due() -> No
 
 def test_after_a_look_the_next_one_is_due() -> None:
     watch = Watch()
-    _look_and_expect(Scripted(), threading.Event(), watch, IntervalTrigger(seconds=60))  # type: ignore[arg-type]
+    job = Job(Scripted(), Rhythm(60))  # type: ignore[arg-type]
+    Worker([job], threading.Event(), watch, next_in=lambda: 60)._do(job, 0, watch)
     (seen,) = watch.facts().vaults
     assert seen.due_at is not None and 0 < seen.due_at - watch.clock() <= 60
 
@@ -443,7 +444,7 @@ def test_a_bug_is_logged_with_its_place_and_without_the_values_there(
         password = f"{SECRET}"
         raise ZeroDivisionError(len(password))
 
-    cli._log_to_stderr(as_json)
+    common._log_to_stderr(as_json)
     try:
         assert watched(Clock()).look(VAULT, once) is None
     finally:

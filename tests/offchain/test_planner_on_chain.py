@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import astuple, dataclass, replace
 from math import isqrt
@@ -108,7 +109,7 @@ PAIRS = (
     (3, 5),
     (0, 4),
 )  # V2, and V3 of a fee each
-CASES = 500
+CASES = int(os.environ.get("CASES", "150"))  # 500 and more by hand: CASES=500
 
 
 @dataclass

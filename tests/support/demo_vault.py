@@ -1,4 +1,4 @@
-"""One vault of the demo's world on Ganache that holds enough to trade, and its keeper."""
+"""One vault of the demo's world, on anvil unless told otherwise, that holds enough to trade, and its keeper."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from web3.contract import Contract
 
 from offchain.chain.sender import Sender
-from offchain.demo.localchain import LocalChain, local_chain
+from offchain.demo.localchain import LocalChain
 from offchain.demo.market import history
 from offchain.demo.world import World, build_world
 from offchain.keeper.journal import Journal
 from offchain.keeper.loop import Keeper
 from offchain.policy import Mode
+from tests.support.anvil import anvil
 
 FIRST = history(2)[0]
 DEPOSIT = 100_000  # USD
@@ -23,7 +24,7 @@ DEPOSIT = 100_000  # USD
 
 @contextmanager
 def funded_vault(
-    start: Callable[[int], AbstractContextManager[LocalChain]] = local_chain,
+    start: Callable[[int], AbstractContextManager[LocalChain]] = anvil,
 ) -> Iterator[tuple[World, Contract]]:
     """A world at the prices of FIRST with one threshold vault, into which DEPOSIT came in kind.
 
