@@ -366,8 +366,13 @@ class Settings(BaseSettings):
 
     def kept(self) -> list[VaultSettings]:
         """The vaults to keep, each with its own settings and the general ones; of several only `vault`, if set."""
-        tables = self.vaults or ([VaultSettings(address=self.vault)] if self.vault else [])
-        return [self._filled(table) for table in tables if self.vault in (None, table.address)]
+        listed = [table.address for table in self.vaults] if self.vault is None else [self.vault]
+        return [self.of(address) for address in listed]
+
+    def of(self, address: str) -> VaultSettings:
+        """The settings of one vault, whether it has a table of its own or not."""
+        tables = (table for table in self.vaults if table.address == address)
+        return self._filled(next(tables, VaultSettings(address=address)))
 
     def _filled(self, table: VaultSettings) -> VaultSettings:
         own = table.cron is not None or table.interval_seconds is not None

@@ -68,13 +68,15 @@ def run(
     ] = None,
     cron: Annotated[
         str | None,
-        typer.Option("--cron", help="Five-field cron line, UTC, instead of the interval."),
+        typer.Option("--cron", help="Five-field cron line instead of the interval; setting: timezone."),
     ] = None,
 ) -> None:
-    """Keep the vault on target on a schedule until SIGTERM or Ctrl-C. Node outages are waited out."""
-    from offchain.keeper.loop import from_settings
-    from offchain.keeper.outside import watching
-    from offchain.keeper.schedule import run as run_schedule
+    """Keep the vaults on target until SIGTERM or Ctrl-C: `vault`, or all of `vaults`, each on its own schedule.
+
+    A look at a time of the schedule; also at each new block (on_block) or when a price moved (on_price). What was
+    missed while it did not run is made up for once. Node outages are waited out.
+    """
+    from offchain.keeper.schedule import run_settings
 
     settings = settings_of(
         config,
@@ -84,11 +86,7 @@ def run(
         interval_seconds=interval_seconds,
         cron=cron,
     )
-    with (
-        from_settings(settings, connect(settings, check=False)) as keeper,
-        watching(settings, keeper.web3, keeper.sender) as outside,
-    ):
-        run_schedule(keeper, interval_seconds=settings.interval_seconds, cron=settings.cron, outside=outside)
+    run_settings(settings, connect(settings, check=False))
 
 
 @app.command("status", epilog="Example:  evenkeel keeper status --journal evenkeel.sqlite --once")

@@ -29,7 +29,7 @@ from offchain.chain.pools import PoolSource
 from offchain.chain.rpc import agree
 from offchain.chain.sender import Sender, revert_reason
 from offchain.chain.signer import Signer
-from offchain.chain.vault import Snapshot, latest_block, read_vault
+from offchain.chain.vault import Snapshot, block_at, latest_block, read_vault
 from offchain.keeper.costs import Entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
@@ -110,6 +110,7 @@ class Keeper:
     quote_seconds: float = 5  # for all quotes together
     quote_margin_bps: int = 2  # by how much of what it exchanges a quote must be better
     sanity: Sanity = field(default_factory=Sanity)  # the operator's own limits
+    trigger_blocks: int = 1  # that a trigger with a band in it has to hold, before a session is opened for it
 
     @property
     def dispatch(self) -> Dispatch:
@@ -123,7 +124,7 @@ class Keeper:
             return self._still_open(*still_open)
         snapshot = read_vault(self.web3, self.vault, latest_block(self.web3))
         decision = self._decide(snapshot)
-        if decision.act and (pause := self._pausing(snapshot)):
+        if decision.act and (pause := self._pausing(snapshot) or self._flickering(snapshot, decision)):
             decision = replace(decision, act=False, reason=pause)
         if not decision.act:
             return self._skip(snapshot, decision)
@@ -212,6 +213,19 @@ class Keeper:
         if snapshot.block.time >= again_at:
             return ""
         return f"pausing after {len(reverts)} reverts on chain in a row, until {again_at}"
+
+    def _flickering(self, snapshot: Snapshot, decision: Decision) -> str:
+        """Why a band that is broken now is not acted on: it was not in one of the blocks before; "" when it was."""
+        if "threshold" not in decision.trigger:
+            return ""
+        for back in range(1, self.trigger_blocks):
+            block = block_at(self.web3, max(0, snapshot.block.number - back))
+            state = read_vault(self.web3, self.vault, block).state
+            if not policy.trigger(state, block.time).holds:
+                return (
+                    f"flickering: its trigger has to hold for {self.trigger_blocks} blocks (trigger_blocks)"
+                )
+        return ""
 
     def _skip(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         self.journal.skip(
@@ -409,6 +423,7 @@ def keeper_of(settings: Settings, web3: Web3, sender: Sender, journal: Journal, 
         quote_seconds=timeout,
         quote_margin_bps=settings.aggregator_margin_bps,
         sanity=Sanity.from_settings(settings),
+        trigger_blocks=settings.of(vault).trigger_blocks or 1,
     )
 
 

@@ -74,12 +74,12 @@ class Cron:
 class Rhythm:
     """When a job runs. ConfigError where the cron line or the time zone is wrong."""
 
-    interval_seconds: int | None = None
+    interval_seconds: float | None = None
     cron: str | None = None
     timezone: str = "UTC"
     on_block: bool = False
     on_price: bool = False
-    line: Cron | None = field(init=False, default=None)
+    line: Cron | None = field(init=False, default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.cron is not None:

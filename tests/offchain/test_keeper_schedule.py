@@ -1,75 +1,472 @@
-"""The schedule: a look never ends the keeper, an outage is waited out, a stop is clean."""
+"""The schedule: a look never ends the keeper, no vault waits for another, what was missed is done once."""
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
+from structlog.testing import capture_logs
 
 from offchain.chain.errors import ConfigError
 from offchain.errors import EvenkeelError
-from offchain.keeper.schedule import look, run
+from offchain.keeper import schedule
+from offchain.keeper.database import open_database
+from offchain.keeper.journal import Status
+from offchain.keeper.outside import Outside
+from offchain.keeper.rhythm import Rhythm
+from offchain.keeper.schedule import TARGETS, Heads, Job, Slots, Worker, look, run, run_settings
+from offchain.keeper.watch import Watch
+from offchain.settings import load_settings
+from tests.support.keeper_seen import OTHER, VAULT, outcome, snapshot
 
-
-class Sends:
-    sends = False
-    stop = threading.Event()
+PATIENCE = 60  # seconds that a test waits for what must happen
+HOUR = 3_600
 
 
 class Scripted:
-    """A keeper whose looks do what the list says."""
+    """Looks do what the list says: raise, or call a function; then nothing."""
 
-    vault = "0x" + "a" * 40
-    sender = Sends()
+    def __init__(
+        self,
+        *script: Exception | Callable[[], None] | None,
+        then: threading.Event | None = None,
+        vault: str = VAULT,
+    ) -> None:
+        self.script, self.looks, self.then, self.vault = list(script), 0, then, vault
+        self.web3: Any = SimpleNamespace(eth=SimpleNamespace(chain_id=1))
+        self.seen = snapshot(vault=vault)
+        self.status = Status.SKIPPED
 
-    def __init__(self, *script: Exception | None, then: threading.Event | None = None) -> None:
-        self.script = list(script)
-        self.looks = 0
-        self.then = then
-
-    def once(self) -> None:
+    def once(self) -> Any:
         self.looks += 1
         step = self.script.pop(0) if self.script else None
         if not self.script and self.then:
             self.then.set()
-        if step is not None:
+        if isinstance(step, Exception):
             raise step
+        if step is not None:
+            step()
+        return outcome(self.status, vault=self.vault, seen=self.seen)
 
 
-def keeper(*script: Exception | None, then: threading.Event | None = None) -> Any:
-    return Scripted(*script, then=then)
+def sender() -> Any:
+    return SimpleNamespace(sends=False, stop=threading.Event())
+
+
+def run_jobs(*jobs: Job, stop: threading.Event, **more: Any) -> None:
+    """Until a job sets `stop`."""
+    run(jobs, sender=sender(), stop=stop, **more)
+
+
+# ---------------------------------------------------------------- one look
 
 
 def test_an_outage_is_waited_out() -> None:
-    watched = keeper(requests.ConnectionError(), TimeoutError(), None)
-    look(watched, threading.Event(), longest_pause=0.01)
-    assert watched.looks == 3
+    keeper = Scripted(requests.ConnectionError(), TimeoutError(), None)
+    found = look(keeper, threading.Event(), longest_pause=0.01)
+    assert keeper.looks == 3
+    assert found is not None and found.vault == VAULT
 
 
 def test_a_stop_ends_the_waiting() -> None:
     stop = threading.Event()
-    watched = keeper(*[requests.ConnectionError()] * 2, then=stop)
-    look(watched, stop, longest_pause=0.01)
-    assert watched.looks == 2
+    keeper = Scripted(*[requests.ConnectionError()] * 2, then=stop)
+    assert look(keeper, stop, longest_pause=0.01) is None
+    assert keeper.looks == 2
 
 
 @pytest.mark.parametrize("error", [EvenkeelError("vault: not a vault"), RuntimeError("a bug")])
 def test_other_errors_end_only_the_look(error: Exception) -> None:
-    watched = keeper(error)
-    look(watched, threading.Event())
-    assert watched.looks == 1
+    keeper = Scripted(error)
+    assert look(keeper, threading.Event()) is None
+    assert keeper.looks == 1
+
+
+# ---------------------------------------------------------------- several jobs
 
 
 def test_run_looks_at_once_and_again_until_stopped() -> None:
     stop = threading.Event()
-    watched = keeper(RuntimeError("a bug"), None, then=stop)
-    started = time.monotonic()
-    run(watched, interval_seconds=1, stop=stop)
-    assert watched.looks == 2
-    assert time.monotonic() - started < 10
+    keeper = Scripted(RuntimeError("a bug"), None, then=stop)
+    run_jobs(Job(keeper, Rhythm(0.01)), stop=stop)
+    assert keeper.looks >= 2
 
 
-def test_a_cron_line_that_is_none_is_named() -> None:
-    with pytest.raises(ConfigError, match="cron: 'often'"):
-        run(keeper(), interval_seconds=1, cron="often", stop=threading.Event())
+def test_a_look_that_hangs_or_fails_holds_up_no_other_vault() -> None:
+    stop, free = threading.Event(), threading.Event()
+    hangs = Scripted(lambda: free.wait(PATIENCE), vault=OTHER)  # type: ignore[arg-type,return-value]
+    fails = Scripted(*[RuntimeError("a bug")] * 9, vault="0x" + "c" * 40)
+    works = Scripted(None, None, None, free.set, then=stop)
+    run_jobs(Job(hangs, Rhythm(0.01)), Job(fails, Rhythm(0.01)), Job(works, Rhythm(0.01)), stop=stop)
+    assert free.is_set()  # by the vault that works, while the first look at the other still hung
+    assert hangs.looks == 1 and works.looks >= 4
+    assert fails.looks >= 1
+
+
+def test_a_vault_s_jobs_run_one_after_the_other_and_a_strategy_that_fails_does_not_halt_it() -> None:
+    stop, busy, together = threading.Event(), threading.Lock(), []
+
+    def alone() -> None:
+        together.append(not busy.acquire(blocking=False))
+        busy.release()
+
+    def fails() -> None:
+        alone()
+        raise RuntimeError("no history")
+
+    keeper = Scripted(*[alone] * 3, then=stop)
+    strategist = Scripted(*[fails] * 9)
+    watch = Watch(max_exceptions=1)
+    jobs = Job(keeper, Rhythm(0.01)), Job(strategist, Rhythm(0.01), TARGETS)
+    run_jobs(*jobs, stop=stop, outside=Outside(watch))
+    assert keeper.looks >= 3
+    assert strategist.looks == 1  # halted by itself
+    assert not any(together)
+    assert not watch.halted(VAULT)
+
+
+def test_all_that_is_asked_for_during_a_look_is_one_more_look() -> None:
+    stop, started, go = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        started.set()
+        go.wait(PATIENCE)
+
+    keeper = Scripted(slow, None, then=None)
+    worker = Worker([job := Job(keeper, Rhythm(HOUR))], stop, Watch())
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    assert started.wait(PATIENCE)
+    for _ in range(5):
+        worker.ask(job)
+    ended = threading.Event()
+    keeper.then = ended
+    go.set()
+    assert ended.wait(PATIENCE)
+    stop.set()
+    worker.end()
+    thread.join()
+    assert keeper.looks == 2
+
+
+# ---------------------------------------------------------------- what was missed
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Iterator[Slots]:
+    engine = open_database(tmp_path / "journal.sqlite")
+    yield Slots(engine)
+    engine.dispose()
+
+
+NINE = 1_795_251_600.0  # 21 November 2026, 09:00 UTC
+DAILY = Rhythm(cron="0 9 * * *")
+
+
+def worker_at(wall: float, keeper: Scripted, slots: Slots, rhythm: Rhythm = DAILY) -> tuple[Worker, Job]:
+    """A worker whose clock stands at `wall`, as a new process makes it."""
+    job = Job(keeper, rhythm)
+    return Worker([job], threading.Event(), Watch(), slots, wall=lambda: wall), job
+
+
+def started(wall: float, slots: Slots, rhythm: Rhythm = DAILY) -> bool:
+    """Whether a process that starts at `wall` looks at once."""
+    worker, _ = worker_at(wall, Scripted(), slots, rhythm)
+    worker.stop.set()
+    worker.work()
+    return bool(worker._asked)
+
+
+def test_a_first_start_waits_for_the_schedule(slots: Slots) -> None:
+    assert not started(NINE + 60, slots)
+    assert slots.done_at(1, VAULT, "rebalance") == NINE + 60
+
+
+def test_a_time_that_passed_while_no_keeper_ran_is_made_up_for_once(slots: Slots) -> None:
+    slots.done(1, VAULT, "rebalance", NINE)
+    assert not started(NINE + 23 * HOUR, slots)
+    with capture_logs() as logs:
+        assert started(NINE + 75 * HOUR, slots)  # three of them
+    (said,) = [line for line in logs if line["event"].startswith("missed")]
+    assert said["since"] == "2026-11-22T09:00:00+00:00"
+    worker, job = worker_at(NINE + 75 * HOUR, Scripted(), slots)
+    worker._do(job, NINE + 75 * HOUR, worker.watch)
+    assert not started(NINE + 76 * HOUR, slots)
+
+
+def test_a_crash_or_an_error_during_the_look_leaves_its_time_to_the_next_start(slots: Slots) -> None:
+    slots.done(1, VAULT, "rebalance", NINE)
+    worker, job = worker_at(NINE + 24 * HOUR, Scripted(RuntimeError("a bug")), slots)
+    worker._do(job, NINE + 24 * HOUR, worker.watch)
+    assert slots.done_at(1, VAULT, "rebalance") == NINE
+    assert started(NINE + 25 * HOUR, slots)
+
+
+def test_a_time_that_came_while_a_long_look_ran_is_not_lost_in_a_crash(slots: Slots) -> None:
+    """The look of day one ends on day two: what is done is day one."""
+    worker, job = worker_at(NINE + 30 * HOUR, Scripted(), slots)
+    worker._do(job, NINE, worker.watch)
+    assert slots.done_at(1, VAULT, "rebalance") == NINE
+    assert started(NINE + 31 * HOUR, slots)
+
+
+def test_a_record_of_a_clock_that_was_ahead_misses_nothing_and_runs_nothing(slots: Slots) -> None:
+    slots.done(1, VAULT, "rebalance", NINE + 365 * 24 * HOUR)
+    assert not started(NINE + HOUR, slots)
+
+
+def test_a_node_that_cannot_say_which_chain_it_is_means_a_look(slots: Slots) -> None:
+    class Away:
+        @property
+        def chain_id(self) -> int:
+            raise requests.ConnectionError
+
+    slots.done(1, VAULT, "rebalance", NINE)
+    keeper = Scripted()
+    keeper.web3 = SimpleNamespace(eth=Away())
+    worker, _ = worker_at(NINE + 60, keeper, slots)
+    worker.stop.set()
+    worker.work()
+    assert worker._asked
+
+
+def test_an_interval_or_blocks_start_with_a_look(slots: Slots) -> None:
+    slots.done(1, VAULT, "rebalance", NINE)
+    assert started(NINE + 60, slots, Rhythm(60))
+    assert started(NINE + 60, slots, replace(DAILY, on_block=True))
+
+
+# ---------------------------------------------------------------- blocks and prices
+
+
+class Chain:
+    """A node that counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.number, self.asked, self.prices = 7, [], {}
+        self.error: Exception | None = None
+        self.eth: Any = self
+
+    @property
+    def block_number(self) -> int:
+        self.asked.append("eth_blockNumber")
+        if self.error:
+            raise self.error
+        return self.number
+
+
+@pytest.fixture
+def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
+    chain = Chain()
+
+    def read(web3: Any, oracle: str, tokens: list[str], block: int) -> list[tuple[int, int]]:
+        chain.asked.append(f"prices of {len(tokens)}")
+        return [chain.prices.get(token, (10**18, 0)) for token in tokens]
+
+    monkeypatch.setattr(schedule, "read_prices", read)
+    return chain
+
+
+def follower(vault: str = VAULT, **rhythm: bool) -> Worker:
+    """A worker whose first look is over."""
+    worker = Worker([Job(Scripted(vault=vault), Rhythm(HOUR, **rhythm))], threading.Event(), Watch())  # type: ignore[arg-type]
+    worker._do(worker.jobs[0], 0, worker.watch)
+    return worker
+
+
+def asked(workers: list[Worker]) -> list[bool]:
+    found = [bool(worker._asked) for worker in workers]
+    for worker in workers:
+        worker._asked.clear()
+    return found
+
+
+def test_a_block_is_polled_for_once_for_all_vaults(chain: Chain) -> None:
+    workers = [follower(f"0x{i:040x}", on_block=True) for i in range(30)]
+    heads = Heads(chain)  # type: ignore[arg-type]
+    heads.handle(workers)
+    assert not any(asked(workers))  # each starts with a look of its own
+    heads.handle(workers)
+    assert not any(asked(workers))
+    chain.number += 1
+    heads.handle(workers)
+    assert all(asked(workers))
+    assert chain.asked == ["eth_blockNumber"] * 3
+
+
+def test_a_price_wakes_the_vaults_that_hold_it(chain: Chain) -> None:
+    workers = [follower(VAULT, on_price=True), follower(OTHER, on_price=True)]
+    other = workers[1].jobs[0].looker
+    assert isinstance(other, Scripted)
+    assets = tuple(
+        replace(asset, token="0x" + str(8 + i) * 40) for i, asset in enumerate(other.seen.state.assets)
+    )
+    other.seen = replace(other.seen, state=replace(other.seen.state, assets=assets))
+    workers[1]._do(workers[1].jobs[0], 0, Watch())
+    heads = Heads(chain)  # type: ignore[arg-type]
+    heads.handle(workers)
+    chain.number += 1
+    heads.handle(workers)
+    assert asked(workers) == [False, False]
+    chain.number += 1
+    chain.prices[assets[0].token] = (10**18 + 1, 0)
+    chain.asked.clear()
+    heads.handle(workers)
+    assert asked(workers) == [False, True]
+    assert chain.asked == ["eth_blockNumber", "prices of 4"]
+    chain.number += 1
+    heads.handle(workers)
+    assert asked(workers) == [False, True]  # until a look has seen it
+    chain.prices[assets[0].token] = (10**18, 5)
+    chain.number += 1
+    heads.handle(workers)
+    assert asked(workers) == [False, True]  # a price that went stale is news as well
+
+
+def test_a_block_whose_handling_failed_is_handled_again(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [follower(on_price=True)]
+    heads = Heads(chain)  # type: ignore[arg-type]
+    heads.handle(workers)
+    chain.number += 1
+    chain.prices = {asset.token: (1, 0) for asset in snapshot().state.assets}
+    read = schedule.read_prices
+
+    def away(*_: Any) -> Any:
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(schedule, "read_prices", away)
+    with pytest.raises(requests.ConnectionError):
+        heads.handle(workers)
+    monkeypatch.setattr(schedule, "read_prices", read)
+    heads.handle(workers)
+    assert asked(workers) == [True]
+
+
+def test_with_a_lens_only_vaults_that_could_act_or_are_not_settled_are_looked_at(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [follower(f"0x{i:040x}", on_block=True) for i in range(3)]
+    workers[2].unsettled = True
+    calls = []
+
+    def screened(web3: Any, lens: str, vaults: list[str], at: Any) -> list[Any]:
+        calls.append(len(vaults))
+        return [SimpleNamespace(vault=v, snapshot=snapshot(), could_act=i == 1) for i, v in enumerate(vaults)]
+
+    monkeypatch.setattr(schedule, "screen", screened)
+    monkeypatch.setattr(schedule, "block_at", lambda web3, number: None)
+    heads = Heads(chain, lens="0x" + "e" * 40)  # type: ignore[arg-type]
+    heads.handle(workers)
+    chain.number += 1
+    heads.handle(workers)
+    assert asked(workers) == [False, True, True]
+    assert calls == [3]
+
+
+def test_an_outage_of_the_node_is_said_once_and_waited_out(chain: Chain) -> None:
+    stop, workers = threading.Event(), [follower(on_block=True)]
+    heads = Heads(chain, poll_seconds=0.001)  # type: ignore[arg-type]
+    chain.error = requests.ConnectionError()
+    thread = threading.Thread(target=heads.follow, args=(workers, stop))
+    with capture_logs() as logs:
+        thread.start()
+        wait_for(lambda: len(chain.asked) > 5)
+        chain.error = None
+        wait_for(lambda: heads._last == 7)
+        chain.number = 8
+        wait_for(lambda: bool(workers[0]._asked))
+        stop.set()
+        heads.end()
+        thread.join()
+    assert [line["event"] for line in logs] == ["blocks cannot be followed for now"]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+# ---------------------------------------------------------------- by the settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+A, B = "0x52908400098527886E0F7030069857D2E4169EE7", "0x8617E340B3D01FA5F11F306F4090FD50E238070D"
+
+
+def test_each_vault_has_its_own_settings_and_else_the_general_ones() -> None:
+    Path("evenkeel.toml").write_text(
+        f"""
+        cron = "0 9 * * *"
+        timezone = "Europe/Berlin"
+        on_price = true
+        trigger_blocks = 2
+        [[vaults]]
+        address = "{A}"
+        [[vaults]]
+        address = "{B}"
+        interval_seconds = 5
+        on_price = false
+        on_block = true
+        trigger_blocks = 3
+        """
+    )
+    settings = load_settings()
+    first, second = (schedule._rhythm(table) for table in settings.kept())
+    assert first == Rhythm(None, "0 9 * * *", "Europe/Berlin", False, True)
+    assert second == Rhythm(5, None, "Europe/Berlin", True, False)
+    assert [settings.of(vault).trigger_blocks for vault in (A, B)] == [2, 3]
+    assert [table.address for table in load_settings(vault=B).kept()] == [B]
+    assert load_settings(vault=B).kept()[0].interval_seconds == 5
+
+
+def test_plain_addresses_are_vaults() -> None:
+    Path("evenkeel.toml").write_text(f'vaults = ["{A}", "{B.lower()}"]')
+    assert [table.address for table in load_settings().kept()] == [A, B]
+    assert [table.interval_seconds for table in load_settings().kept()] == [60, 60]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'vaults = ["{A}", "{A}"]', f"vaults: {A} is there twice"),
+        (f'vault = "{A}"\nvaults = ["{B}"]', f"vault: {A} is not one of vaults"),
+        ('vaults = ["0x12"]', r"vaults\.0\.address: '0x12' is not an address"),
+        (f'[[vaults]]\naddress = "{A}"\ncorn = "x"', r"vaults\.0\.corn: unknown key"),
+        (
+            f'[[vaults]]\naddress = "{A}"\ncron = "x"\ninterval_seconds = 3',
+            "cron and interval_seconds: set one",
+        ),
+    ],
+)
+def test_a_wrong_vault_is_named(text: str, words: str) -> None:
+    Path("evenkeel.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "vault, vaults: neither is set"),
+        ({"vault": A, "cron": "often"}, f"cron: 'often' .* {A}"),
+        ({"vault": A, "cron": "0 9 * * *", "timezone": "Berlin"}, "timezone: 'Berlin'"),
+    ],
+)
+def test_a_schedule_that_is_none_is_named_before_anything_starts(
+    settings: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run_settings(load_settings(**settings), None)  # type: ignore[arg-type]
