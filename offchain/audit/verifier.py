@@ -172,9 +172,10 @@ class _Run:
 
     def state(self, stored: Stored | None, end: int) -> None:
         """What the events lead to is what the chain stores."""
-        if stored is None:
-            return
         self.now = "state"
+        if stored is None:
+            self.findings.append(Finding(self.now, None, "what the vault stores now takes a node to know"))
+            return
         at = self.replay.last
         mine, theirs = self.replay.view(end), stored.state
         for name, one, other in (
