@@ -317,7 +317,47 @@ class Settings(BaseSettings):
         default=None, max_length=100, description="the worker's name in reports; default: host and process"
     )
 
-    @field_validator("vault", "factory", "executor", "hub", "native_token", "simulate_as", "signer_address")
+    lens: str | None = Field(default=None, description="the VaultLens contract: many vaults in one call")
+    zap: str | None = Field(
+        default=None, description="the Zap contract: deposits and redemptions in one token"
+    )
+    api_address: str = Field(default="127.0.0.1", description="address that `evenkeel serve` listens at")
+    api_port: int = Field(
+        default=8080, ge=0, le=65_535, description="its port; 0: a free one, which it prints"
+    )
+    api_hosts: list[str] = Field(
+        default=[], description="host names that the API answers to; at a loopback address its own are added"
+    )
+    api_cors_origins: list[str] = Field(
+        default=[], description="other sites, https://…, whose pages may read the API"
+    )
+    api_requests_per_minute: int = Field(default=600, ge=1, description="requests of one client to the API")
+    api_quotes_per_minute: int = Field(default=60, ge=1, description="plans and quotes of one client")
+    api_rpc_calls_per_minute: int = Field(
+        default=3_000, ge=1, description="calls of one client that are passed on to the node"
+    )
+    api_from_block: int = Field(
+        default=0,
+        ge=0,
+        description="no vault is older; where the node keeps no old states, events are read from here",
+    )
+    api_high_impact_bps: int = Field(
+        default=100, ge=0, le=10_000, description="cost of a zap above which the page asks for typed consent"
+    )
+    api_blocked_impact_bps: int = Field(
+        default=500, ge=0, le=10_000, description="cost of a zap above which the page does not send it"
+    )
+    api_database: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy address of keys, webhooks and notes, instead of evenkeel-api.sqlite",
+    )
+    api_webhook_private: bool = Field(
+        default=False, description="webhooks may go to private addresses, and by http"
+    )
+
+    @field_validator(
+        "vault", "factory", "zap", "lens", "executor", "hub", "native_token", "simulate_as", "signer_address"
+    )
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return None if value is None else _checked(value)

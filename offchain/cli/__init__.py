@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from offchain import __version__
-from offchain.cli import audit, config, fleet, keeper, research, vault
+from offchain.cli import audit, config, fleet, keeper, research, serve, vault
 
 __all__ = ["app", "main"]
 
@@ -23,6 +23,7 @@ app.add_typer(keeper.app, name="keeper")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
+app.add_typer(serve.app)
 app.add_typer(research.app)
 
 
