@@ -1,0 +1,377 @@
+"""`evenkeel config check`, `show` and `example`: against a vault on anvil, with one thing wrong at a time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+from typer.testing import CliRunner, Result
+from web3.contract import Contract
+
+from offchain.cli import app
+from offchain.cli.config import example_file
+from offchain.demo.world import World
+from offchain.keeper.check import Finding, State, _signer
+from offchain.keeper.journal import Journal
+from offchain.settings import Settings, StrategySettings, VaultSettings, load_settings
+from tests.support.demo_vault import funded_vault
+from tests.support.evm import ROOT
+
+NOBODY = "0x" + "00" * 19 + "99"
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[tuple[World, Contract]]:
+    with funded_vault() as (world, vault):
+        yield world, vault
+
+
+@pytest.fixture
+def settings(
+    built: tuple[World, Contract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What a keeper of this world needs."""
+    world, vault = built
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ETH_RPC_URL", raising=False)
+    keystore, password = tmp_path / "key.json", tmp_path / "password"
+    keystore.write_text(json.dumps(Account.encrypt(world.keeper.key, "hush", kdf="pbkdf2", iterations=10)))
+    password.write_text("hush\n")
+    for file in (keystore, password):
+        file.chmod(0o600)
+    source = world.pool_source
+    return {
+        "rpc_url": world.chain.url,
+        "chain_id": world.chain.web3.eth.chain_id,
+        "vault": vault.address,
+        "executor": world.executor.address,
+        "hub": world.cash.address,
+        "native_price_usd": 3_000,
+        "keystore": str(keystore),
+        "password_file": str(password),
+        "kill_switch": str(tmp_path / "stop"),
+        "v2_factories": list(source.v2_factories),
+        "v3_factories": list(source.v3_factories),
+        "v3_fees": list(source.v3_fees),
+    }
+
+
+def run(settings: dict[str, Any], *arguments: str) -> Result:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if value is not None]
+    Path("evenkeel.toml").write_text("\n".join(lines))
+    return CliRunner().invoke(app, ["config", *arguments])
+
+
+def check(settings: dict[str, Any], *arguments: str) -> tuple[int, list[Finding]]:
+    result = run(settings, "check", "--json", *arguments)
+    report = json.loads(result.stdout)
+    found = [
+        Finding(one["what"], State(one["state"]), one["said"], one["setting"] or "")
+        for one in report["findings"]
+    ]
+    assert report["ok"] is (not any(one.state == State.FAILED for one in found))
+    return result.exit_code, found
+
+
+def of(found: list[Finding], what: str) -> list[Finding]:
+    return [one for one in found if one.what.startswith(what)]
+
+
+# ---------------------------------------------------------------- all is well
+
+
+def test_a_keeper_that_can_run_passes(settings: dict[str, Any], built: tuple[World, Contract]) -> None:
+    world, vault = built
+    code, found = check(settings)
+    assert code == 0 and not [one for one in found if one.state == State.FAILED]
+    said = {(one.what, one.said) for one in found if one.state == State.OK}
+    account = world.keeper.address
+    assert ("key", f"opens; the account is {account}") in said
+    assert (f"vault {vault.address}", f"{account} has the keeper role") in said
+    assert (f"vault {vault.address}", "all prices of its oracle are usable") in said
+    assert ("executor", f"{world.executor.address} answers") in said
+    assert ("hub", f"{world.cash.address} answers") in said
+    assert ("gas" in {what for what, _ in said}) and any("pools of these" in words for _, words in said)
+    assert any(one.startswith("4 assets, ") for what, one in said if what == f"vault {vault.address}")
+
+
+def test_nothing_is_made_or_sent_by_looking(settings: dict[str, Any], built: tuple[World, Contract]) -> None:
+    web3 = built[0].chain.web3
+    before = web3.eth.block_number
+    check(settings)
+    assert web3.eth.block_number == before
+    assert sorted(path.name for path in Path().iterdir()) == ["evenkeel.toml", "key.json", "password"]
+
+
+def test_a_journal_in_use_is_seen(settings: dict[str, Any], tmp_path: Path) -> None:
+    Journal(tmp_path / "evenkeel.sqlite").close()
+    (one,) = of(check(settings)[1], "database")
+    assert one.state == State.OK and "schema " in one.said and "uses it now" not in one.said
+
+
+def test_the_table_is_for_people(settings: dict[str, Any], built: tuple[World, Contract]) -> None:
+    result = run(settings | {"executor": NOBODY}, "check")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if "no contract at" in line]
+    assert line.split()[:2] == ["failed", "executor"] and line.split()[-1] == "executor"
+    assert result.stdout.splitlines()[-1].startswith("1 failed, ")
+
+
+# ---------------------------------------------------------------- one thing is wrong
+
+
+Wrong = tuple[
+    str, Any, str, str, str, State
+]  # setting, value; what is said of which line, the setting to fix
+
+
+def wrong(name: str, value: Any, what: str, said: str, fix: str = "", state: State = State.FAILED) -> Wrong:
+    return name, value, what, said, fix or name, state
+
+
+AT_ONCE: dict[str, list[Wrong]] = {  # mistakes that do not hide each other: each line of the table is by itself
+    "not there": [
+        wrong("executor", NOBODY, "executor", "no contract at"),
+        wrong("v2_factories", [NOBODY], "pools", "no contract at"),
+        wrong("v3_factories", [NOBODY], "pools", "no contract at"),
+        wrong("hub", NOBODY, "hub", "does not answer as a token"),
+        wrong("password_file", "nowhere", "key", "cannot read nowhere"),
+        wrong("kill_switch", "no/such/stop", "kill switch", "there is no folder no/such"),
+        wrong("journal", "no/such/file.sqlite", "database", "cannot write in no/such"),
+        wrong("metrics_address", "192.0.2.1", "metrics", "cannot open 192.0.2.1:", "metrics_port, metrics_address"),
+        wrong("aggregators", ["0x"], "venues", "0x needs a key in the environment"),
+        wrong("private_rpc_url", "http://127.0.0.1:1/key-1234", "private relay", "no answer in JSON"),
+        wrong("allowed_tokens", [NOBODY], "limits", "are not in the list: 0x"),
+        wrong("market_source", "bitstmap", "market", "name a symbol a token", "market_symbols"),
+    ],
+    "not set, or of another kind": [
+        wrong("executor", None, "executor", "not set"),
+        wrong("password_file", "evenkeel.toml", "key", "key.json does not open with that password", "keystore"),
+        wrong("journal", "key.json", "database", "file is not a database"),
+        wrong("chain_id", None, "nodes", "set chain_id = 31337", "chain_id", State.WARNING),
+        wrong("kill_switch", "key.json", "kill switch", "exists: nothing is signed", "kill_switch", State.WARNING),
+        wrong("dry_run", True, "sending", "dry run: nothing is sent", "dry_run", State.WARNING),
+        wrong("native_price_usd", None, "gas", "gas is left out", "native_token, native_price_usd, max_fee_gwei",
+              State.WARNING),
+    ],
+    "no node": [
+        wrong("rpc_url", "http://127.0.0.1:1/key-1234", "node 1", "does not answer (ClientConnectorError)"),
+        wrong("database", "postgresql+psycopg://x:hush@127.0.0.1:1/x", "database", "cannot use"),
+    ],
+    "another chain": [wrong("chain_id", 5, "node 1", "is of chain 31337, not of 5")],
+    "no vault": [wrong("vault", None, "vault", "none is named")],
+    "no vault there": [wrong("vault", NOBODY, "vault", "no contract at", "vault, rpc_url")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistakes", AT_ONCE.values(), ids=list(AT_ONCE))
+def test_it_names_what_is_wrong_and_the_setting(settings: dict[str, Any], mistakes: list[Wrong]) -> None:
+    change = {name: value for name, value, *_ in mistakes}
+    code, found = check(settings | {"metrics_port": 1_024} | change)
+    for name, _, what, said, fix, state in mistakes:
+        hits = [(one.setting, one.state) for one in of(found, what) if said in one.said]
+        assert (fix, state) in hits, (name, found)
+    assert code == 1
+    assert "key-1234" not in str(found) and "hush" not in str(found)
+
+
+def test_an_account_without_the_role_and_without_gas_fails(settings: dict[str, Any]) -> None:
+    stranger = Account.create()
+    Path("other.json").write_text(
+        json.dumps(Account.encrypt(stranger.key, "hush", kdf="pbkdf2", iterations=10))
+    )
+    code, found = check(settings | {"keystore": "other.json"})
+    failed = [one.said for one in found if one.state == State.FAILED]
+    assert code == 1 and len(failed) == 2
+    assert failed[0].startswith(f"{stranger.address} lacks the keeper role")
+    assert failed[1].startswith(f"{stranger.address} has 0.000000; 4 rebalances: ")
+    warned = [one.setting for one in of(found, "key") if one.state == State.WARNING]
+    assert warned == ["keystore"]  # others can read the file
+
+
+def test_of_two_nodes_one_may_be_away(settings: dict[str, Any]) -> None:
+    url = settings.pop("rpc_url")
+    urls = [url, "http://127.0.0.1:1"]
+    code, found = check(settings | {"rpc_urls": urls})
+    assert code == 0
+    assert [one.state for one in of(found, "node 2")] == [State.WARNING]
+    code, found = check(settings | {"rpc_urls": urls, "rpc_quorum": 2})
+    assert code == 1
+    assert any(one.said == "1 can be used, 2 must agree" for one in of(found, "nodes"))
+
+
+def test_stale_prices_and_a_pause_are_pointed_out(
+    settings: dict[str, Any], built: tuple[World, Contract]
+) -> None:
+    world, vault = built
+    kept = world.chain._rpc("evm_snapshot", [])
+    try:
+        world.chain.mine(world.chain.now + 30 * 86_400)
+        world.chain.send(world.guardian, world.timelock.functions.pause(vault.address))
+        _, found = check(settings)
+    finally:
+        world.chain._rpc("evm_revert", [kept])
+    said = [one.said for one in of(found, "vault") if one.state == State.WARNING]
+    assert any(one.startswith("no trade while prices are not usable: 0x") and "STALE" in one for one in said)
+    assert any(one.startswith("its guardian has it paused until ") for one in said)
+
+
+def test_a_port_that_is_taken(settings: dict[str, Any]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, found = check(settings | {"metrics_port": taken.getsockname()[1]})
+    assert code == 1 and [one.state for one in of(found, "metrics")] == [State.FAILED]
+
+
+def test_a_variable_that_is_no_setting(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENKEEL_INTERVALL_SECONDS", "5")
+    (one,) = of(check(settings)[1], "environment")
+    assert one.said == "EVENKEEL_INTERVALL_SECONDS is no setting; did you mean EVENKEEL_INTERVAL_SECONDS?"
+    assert (one.state, one.setting) == (State.WARNING, "interval_seconds")
+
+
+# ---------------------------------------------------------------- who answers
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[Any], list[Any]]]:
+    """(url, bodies that came, answers to give: a status or JSON, the last one again and again)."""
+    came: list[Any] = []
+    answers: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            data = b"" if isinstance(answer, int) else json.dumps(answer).encode()
+            self.send_response(answer if isinstance(answer, int) else 200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_address[1]}/secret-path", came, answers
+    http.shutdown()
+    http.server_close()
+
+
+def test_a_test_alert_is_sent_only_if_asked_for(
+    settings: dict[str, Any], server: tuple[str, list[Any], list[Any]]
+) -> None:
+    url, came, answers = server
+    answers[:] = [204, 404]
+    wanted = settings | {"alert_webhook_url": url}
+    assert [one.state for one in of(check(wanted)[1], "alerts")] == [State.OK] and came == []
+    (one,) = of(check(wanted, "--send-test-alert")[1], "alerts")
+    assert (one.state, one.said) == (State.OK, "the test alert was taken")
+    assert came == [
+        {"kind": "test", "status": "test", "text": "[test] evenkeel config check: alerts arrive here"}
+    ]
+    (one,) = of(check(wanted, "--send-test-alert")[1], "alerts")
+    assert (one.state, one.said, one.setting) == (State.FAILED, "HTTP 404", "alert_webhook_url")
+
+
+MISSING = {"error": {"code": -32601, "message": "no such method"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "said"),
+    [
+        ([{"result": [NOBODY]}], State.OK, f"the signer answers and has {NOBODY}"),
+        ([MISSING, {"result": [NOBODY.upper().replace("0X", "0x")]}], State.OK, f"the signer answers and has {NOBODY}"),
+        ([{"result": []}], State.FAILED, f"the signer does not have {NOBODY}"),
+        ([MISSING], State.WARNING, f"the signer answers, but does not say whether it has {NOBODY}"),
+        ([500], State.FAILED, "the signer does not answer (JSONDecodeError)"),
+    ],
+)  # fmt: skip
+def test_the_signer_is_asked_what_it_has_and_to_sign_nothing(
+    server: tuple[str, list[Any], list[Any]], given: list[Any], state: State, said: str
+) -> None:
+    url, came, answers = server
+    answers[:] = given
+    found = _signer(url, NOBODY)
+    assert (found.state, found.said) == (state, said)
+    assert {body["method"] for body in came} <= {"eth_accounts", "account_list"}
+
+
+# ---------------------------------------------------------------- keys that do not exist
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("intervall_seconds = 5", "intervall_seconds: unknown key; did you mean interval_seconds?"),
+        ("completely_else = 5", "completely_else: unknown key"),
+        (
+            f'vaults = [{{address = "{NOBODY}", on_blok = true}}]',
+            "vaults.0.on_blok: unknown key; did you mean on_block?",
+        ),
+    ],
+)
+def test_an_unknown_key_gets_a_suggestion(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evenkeel.toml").write_text(text)
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: settings: {message}\n"
+
+
+# ---------------------------------------------------------------- show and example
+
+
+def test_show_says_where_a_value_comes_from(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENKEEL_INTERVAL_SECONDS", "7")
+    shown = json.loads(run(settings | {"interval_seconds": 9}, "show", "--json").stdout)
+    assert list(shown) == list(Settings.model_fields)
+    assert shown["interval_seconds"] == {"value": 7, "from": "EVENKEEL_INTERVAL_SECONDS"}
+    assert shown["vault"] == {"value": settings["vault"], "from": "evenkeel.toml"}
+    assert shown["confirmations"] == {"value": None, "from": "default"}
+    table = run(settings, "show").stdout.splitlines()
+    assert any(line.split() == ["vault", settings["vault"], "evenkeel.toml"] for line in table)
+
+
+def test_the_example_file_has_every_setting() -> None:
+    text = (ROOT / "deploy" / "evenkeel.example.toml").read_text()
+    assert text == example_file(), "evenkeel config example > deploy/evenkeel.example.toml"
+    lines = text.splitlines()
+    for name, field in Settings.model_fields.items():
+        (at,) = [i for i, line in enumerate(lines) if line.startswith(f"# {name} =")][:1]
+        said = field.description
+        assert said and lines[at - 1] == f"# {said[:1].upper()}{said[1:]}."
+    for model in (VaultSettings, StrategySettings):
+        missing = set(model.model_fields) - {"strategy"}  # a table of its own
+        assert not {name for name in missing if not any(line.startswith(f"# {name} =") for line in lines)}
+
+
+def test_the_example_without_its_comment_signs_is_the_defaults(tmp_path: Path) -> None:
+    """What follows `# name =` is TOML and the default; nothing in it is a setting that does not exist."""
+    text = example_file().partition("# ---- One of several vaults")[0]
+    given = [line.removeprefix("# ") for line in text.splitlines() if " = " in line and line.startswith("# ")]
+    given = [line for line in given if line.partition(" = ")[0] in Settings.model_fields]
+    values = tomllib.loads("\n".join(given))
+    assert len(values) > 30
+    path = tmp_path / "all.toml"
+    values.pop("rpc_urls")  # instead of rpc_url
+    path.write_text("\n".join(line for line in given if not line.startswith("rpc_urls")))
+    defaults = Settings.model_construct()
+    found = load_settings(path)
+    assert {name: getattr(found, name) for name in values} == {
+        name: getattr(defaults, name) for name in values
+    }
