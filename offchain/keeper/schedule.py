@@ -454,7 +454,8 @@ def run_settings(settings: Settings, web3: Web3, stop: threading.Event | None = 
     """Keep all the vaults that the settings name, until a signal or `stop`. ConfigError where a setting is wrong."""
     kept = settings.kept()
     if not kept:
-        raise ConfigError("vault, vaults: neither is set (in evenkeel.toml, or EVENKEEL_VAULT)")
+        names = "vault" if settings.executor else "vault, executor"
+        raise ConfigError(f"{names}: not set (in evenkeel.toml, or EVENKEEL_VAULT; several: vaults)")
     sender = Sender.from_settings(web3, settings)
     rhythms = [_rhythm(table) for table in kept]
     with (

@@ -460,7 +460,7 @@ def test_a_wrong_vault_is_named(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "vault, vaults: neither is set"),
+        ({}, "vault, executor: not set"),
         ({"vault": A, "cron": "often"}, f"cron: 'often' .* {A}"),
         ({"vault": A, "cron": "0 9 * * *", "timezone": "Berlin"}, "timezone: 'Berlin'"),
     ],
