@@ -85,6 +85,8 @@ def targets(state: VaultState) -> list[int]:
     own = [a.target_bps * BPS_IN_WAD for a in state.assets]
     index = aside(state)
     whole = WAD - (own[index] if index < len(own) else 0)
+    if whole == 0:
+        raise PolicyError("targets: the only asset with a target is in quarantine, so no other has one")
     return _without(index, [t * WAD // whole for t in own])
 
 
@@ -155,10 +157,15 @@ def cooldown_over(state: VaultState, now: int) -> bool:
 
 def trigger(state: VaultState, now: int) -> Trigger:
     """Whether the calendar slot is due and/or a drift reached its band, as the mode asks."""
-    state, mode = _at(state, now), state.rules.mode
+    state = _at(state, now)
     slot = calendar_slot(state.rules, now)
-    due = slot > state.session.slot
     hit = [i for i, (d, b) in enumerate(zip(drifts(state), bands(state), strict=True)) if d >= b]
+    return trigger_from(state, slot, slot > state.session.slot, hit)
+
+
+def trigger_from(state: VaultState, slot: int, due: bool, hit: Sequence[int]) -> Trigger:
+    """The trigger where the calendar slot is known, whether it is due, and which assets are outside their bands."""
+    mode = state.rules.mode
     by_calendar = due and mode != Mode.THRESHOLD
     by_threshold = bool(hit) and mode != Mode.CALENDAR
     holds = (by_calendar and by_threshold) if mode == Mode.BOTH else (by_calendar or by_threshold)
