@@ -27,7 +27,7 @@ from rich.table import Table
 from tests.faults.episode import Episode, Verdict, processes
 from tests.faults.keeper import TIMEOUT_SECONDS
 from tests.faults.proxy import proxy
-from tests.faults.scenario import KINDS, Scenario, draw
+from tests.faults.scenario import KINDS, draw
 from tests.faults.stage import Stage, may_mount, staged
 from tests.support.postgres import Postgres
 
@@ -74,7 +74,8 @@ class _server:
 def _say_failure(console: Console, verdict: Verdict) -> None:
     scenario = verdict.scenario
     console.print(
-        f"[red]failed[/red]: {scenario.kind}, {scenario.crew}, {scenario.vaults} vault(s): {scenario.faults} {scenario.trouble}"
+        f"[red]failed[/red]: {scenario.kind}, {scenario.crew}, {scenario.vaults} vault(s): "
+        f"{scenario.faults} {scenario.trouble}"
     )
     for line in verdict.wrong:
         console.print(f"  {line}", highlight=False)

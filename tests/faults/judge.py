@@ -143,9 +143,9 @@ def _runs(
         if run.status in UNFINISHED:
             wrong.append(f"run {run.id} is still {run.status}")
         tx = mined.get(run.tx_hash or "")
-        if run.status == Status.CONFIRMED:
-            if made.get((run.tx_hash or "", (run.decision or "").removeprefix("0x"))) != run.vault:
-                wrong.append(f"run {run.id} is confirmed, and the chain has no such rebalance")
+        done = run.tx_hash or "", (run.decision or "").removeprefix("0x")
+        if run.status == Status.CONFIRMED and made.get(done) != run.vault:
+            wrong.append(f"run {run.id} is confirmed, and the chain has no such rebalance")
         cost = costs.pop(run.id, None)
         if cost is not None and (
             tx is None or (cost.gas_wei, cost.block_hash) != (tx.gas_wei, tx.block_hash)

@@ -1,6 +1,6 @@
 """A keeper as a process of its own: it looks, again and again, until it is told to stop, or killed.
 
-At moments of its journal (the commits, and the sending) it can be told to die, to stand still, or to find its disk full.
+At moments of its journal (the commits, and the sending) it can be told to die, to stand still, or to fill its disk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIMEOUT_SECONDS = 1.0  # of one request to the node
 LOCK_SECONDS = 1  # that the journal waits for another writer
 PAUSE_SECONDS = 0.05  # between two looks
 CONFIRMATIONS = 2
-DEADLINE_SECONDS = 300
+DEADLINE_SECONDS = 1_200
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Orders:
 
 def keep(orders: Orders) -> None:
     """The process."""
-    log = Path(orders.folder, f"{orders.name}.log").open("a", buffering=1)
+    log = Path(orders.folder, f"{orders.name}.log").open("a", buffering=1)  # noqa: SIM115
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log

@@ -92,7 +92,7 @@ def _fault(rng: random.Random, kind: str) -> Fault:
     if kind == "clock":
         if rng.random() < 0.3:
             return Fault("clock", "", moment, "after", rng.choice((-86_400, -3_600, 3_600, 86_400)))
-        return Fault("freeze", "time", moment, when, rng.choice((60, 400, 3_600, 7_200)))
+        return Fault("freeze", "time", moment, when, rng.choice((60, 1_300, 3_600, 7_200)))
     if kind == "database":
         return Fault("freeze", rng.choice(("lock", "restart")), moment, "after")
     return Fault("freeze", rng.choice(("chain goes on", "stuck")), moment, when, rng.randint(2, 40))

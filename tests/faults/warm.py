@@ -1,4 +1,4 @@
-"""What a keeper's process needs, imported and compiled once; each keeper is a fork of the process that imported this."""
+"""What a keeper's process needs, imported once; each keeper is a fork of the process that imported this."""
 
 from __future__ import annotations
 
