@@ -45,13 +45,14 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show a vault's weights, targets, bands and session."""
-    from offchain.chain.vault import read_terms, read_vault, symbols
+    from offchain.chain.lens import read_one
+    from offchain.chain.vault import read_terms, symbols
     from offchain.show.status import print_status, status_report
 
     settings = settings_of(config, rpc_url=rpc_url)
     address = address_of(vault, "VAULT")
     web3 = connect(settings)
-    snapshot = read_vault(web3, address)
+    snapshot = read_one(web3, settings.lens, address)
     report = status_report(snapshot, read_terms(web3, address), lambda tokens: symbols(web3, tokens))
     if as_json:
         typer.echo(json.dumps(report, indent=2))

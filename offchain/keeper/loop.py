@@ -25,11 +25,12 @@ from offchain import policy
 from offchain.aggregators import Aggregator, ask, compared, improve, requests_for, venues
 from offchain.chain.contracts import address_of, bind
 from offchain.chain.errors import BusyError, ConfigError
+from offchain.chain.lens import read_one
 from offchain.chain.pools import PoolSource
 from offchain.chain.rpc import agree
 from offchain.chain.sender import Sender, revert_reason
 from offchain.chain.signer import Signer
-from offchain.chain.vault import Snapshot, block_at, latest_block, read_vault
+from offchain.chain.vault import Snapshot, block_at, latest_block
 from offchain.keeper.costs import Entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
@@ -111,6 +112,9 @@ class Keeper:
     quote_margin_bps: int = 2  # by how much of what it exchanges a quote must be better
     sanity: Sanity = field(default_factory=Sanity)  # the operator's own limits
     trigger_blocks: int = 1  # that a trigger with a band in it has to hold, before a session is opened for it
+    lens: str | None = (
+        None  # address of a VaultLens, which reads the vault in one call; without: a call a field
+    )
 
     @property
     def dispatch(self) -> Dispatch:
@@ -122,7 +126,7 @@ class Keeper:
         chain_id = self.web3.eth.chain_id
         if still_open := self._settle(chain_id):
             return self._still_open(*still_open)
-        snapshot = read_vault(self.web3, self.vault, latest_block(self.web3))
+        snapshot = read_one(self.web3, self.lens, self.vault, latest_block(self.web3))
         decision = self._decide(snapshot)
         if decision.act and (pause := self._pausing(snapshot) or self._flickering(snapshot, decision)):
             decision = replace(decision, act=False, reason=pause)
@@ -220,7 +224,7 @@ class Keeper:
             return ""
         for back in range(1, self.trigger_blocks):
             block = block_at(self.web3, max(0, snapshot.block.number - back))
-            state = read_vault(self.web3, self.vault, block).state
+            state = read_one(self.web3, self.lens, self.vault, block).state
             if not policy.trigger(state, block.time).holds:
                 return (
                     f"flickering: its trigger has to hold for {self.trigger_blocks} blocks (trigger_blocks)"
@@ -424,6 +428,7 @@ def keeper_of(settings: Settings, web3: Web3, sender: Sender, journal: Journal, 
         quote_margin_bps=settings.aggregator_margin_bps,
         sanity=Sanity.from_settings(settings),
         trigger_blocks=settings.of(vault).trigger_blocks or 1,
+        lens=settings.lens,
     )
 
 
