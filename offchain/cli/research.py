@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 
 from offchain.chain.errors import ConfigError
-from offchain.cli.common import (
-    plain_errors,
-)
+from offchain.cli.common import plain_errors
+from offchain.cli.serve import need_api
 
 __all__ = ["app"]
 
@@ -36,6 +35,16 @@ def demo(
         bool,
         typer.Option("--keep-chain", help="Leave the local chain running at the end."),
     ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Instead of replaying a year: a vault with a short history, the page, and a test wallet.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Of --serve; 0: a free one, which it prints.")
+    ] = 0,
 ) -> None:
     """Run the whole system on a local chain with real Uniswap pools and real price history."""
     if importlib.util.find_spec("offchain.demo") is None:
@@ -50,6 +59,12 @@ def demo(
         raise ConfigError(
             f"demo: {missing} is missing; in Evenkeel's repository, run: pip install {what}"
         ) from None
+    if serve:
+        need_api()
+        from offchain.demo.serve import serve_demo
+
+        serve_demo(port=port)
+        return
     run_demo(**({} if days is None else {"days": days}), out=out, keep_chain=keep_chain)
 
 
