@@ -82,7 +82,7 @@ def staged(
     start: Callable[[int], AbstractContextManager[LocalChain]] = local_chain,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Stage]:
-    """A chain with one vault that traded through a year of prices, and an account with test money. `start`: the chain."""
+    """A chain with one vault that traded through a year of prices, and an account with test money."""
     market = _recent(history(TRADING_DAYS)[::EVERY])
     with start(market[0].timestamp) as chain:
         progress("deploying Evenkeel, Uniswap V2 and V3, tokens and feeds")
