@@ -38,7 +38,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.orm import Session
 from web3 import Web3
 
-from offchain.chain.contracts import bind
+from offchain.chain.contracts import ZERO, bind
 from offchain.chain.errors import NODE_ERRORS, BusyError, ConfigError, JournalError
 from offchain.chain.sender import Sender
 from offchain.chain.vault import latest_block
@@ -431,6 +431,7 @@ class Fleet:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(self.settings.fleet_looks + 4))
+        loop.set_exception_handler(_unheard)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.halt)
@@ -454,7 +455,7 @@ class Fleet:
                 await self.app.run_worker_async(
                     queues=[self.queue],
                     name=self.name,
-                    concurrency=self.settings.fleet_looks + 1,
+                    concurrency=self.settings.fleet_looks,
                     fetch_job_polling_interval=1.0,
                     update_heartbeat_interval=silent / 5,
                     stalled_worker_timeout=FORGET_SECONDS,
@@ -526,7 +527,7 @@ def fleet_from(settings: Settings, web3: Web3) -> Iterator[Fleet]:
         opened.callback(engine.dispose)
         create_queue(engine)
         outside = opened.enter_context(watching(settings, web3, sender))
-        keeper = keeper_of(settings, web3, sender, Journal(engine), "")
+        keeper = keeper_of(settings, web3, sender, Journal(engine), ZERO)
         registry = Registry(web3, settings.factory, account) if settings.factory and account else None
         name = settings.fleet_worker or f"{socket.gethostname()}:{os.getpid()}"
         yield Fleet(settings, keeper, engine, name, outside, registry)
@@ -583,6 +584,14 @@ def status_report(engine: Engine, silent_seconds: int) -> dict[str, Any]:
         },
         "vaults": [_seen_vault(row, running, waiting) for row in rows],
     }
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody waits for: a worker that woke up cannot end a job that was taken from it."""
+    if isinstance(context.get("exception"), exceptions.ConnectorException):
+        log.warning("the queue does not take a job's end: it was taken over, or the database is away")
+    else:
+        loop.default_exception_handler(context)
 
 
 def _vault_of(job: jobs.Job) -> str | None:
