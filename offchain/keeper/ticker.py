@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from offchain.chain.errors import ConfigError
@@ -39,22 +41,8 @@ class Ticker:
             raise ConfigError(
                 'market_symbols: market_source is set, so name a symbol a token, such as "0x…" = "ETH/USD"'
             )
-        try:
-            import ccxt  # type: ignore[import-untyped]
-        except ImportError:
-            raise ConfigError(
-                "market_source: ccxt is not installed: pip install '.[exchange-data]'"
-            ) from None
-        if name not in ccxt.exchanges:
-            near = get_close_matches(name, ccxt.exchanges, 1)
-            raise ConfigError(
-                f"market_source: ccxt has no {name!r}" + (f", is {near[0]!r} meant?" if near else "")
-            )
-        options = {"enableRateLimit": True, "timeout": TIMEOUT_SECONDS * 1_000, **settings.market_options}
-        exchange = getattr(ccxt, name)(options)
-        if not exchange.has["fetchTicker"]:
-            raise ConfigError(f"market_source: {name} has no tickers")
-        return cls(exchange, settings.market_symbols, settings.market_max_age_seconds)
+        exchange, lock = _exchange(name, json.dumps(settings.market_options, sort_keys=True, default=str))
+        return cls(exchange, settings.market_symbols, settings.market_max_age_seconds, _lock=lock)
 
     @property
     def name(self) -> str:
@@ -88,6 +76,25 @@ class Ticker:
         if price is None:
             raise ConnectionError(f"{self.name} gives no usable price of {symbol}")
         return int(price * WAD)
+
+
+@lru_cache
+def _exchange(name: str, options: str) -> tuple[Any, threading.Lock]:
+    """The client of ccxt, one a process: what markets there are is asked once, and the exchange's pace is kept."""
+    try:
+        import ccxt
+    except ImportError:
+        raise ConfigError("market_source: ccxt is not installed: pip install '.[exchange-data]'") from None
+    if name not in ccxt.exchanges:
+        near = get_close_matches(name, ccxt.exchanges, 1)
+        raise ConfigError(
+            f"market_source: ccxt has no {name!r}" + (f", is {near[0]!r} meant?" if near else "")
+        )
+    timeout = {"enableRateLimit": True, "timeout": TIMEOUT_SECONDS * 1_000}
+    exchange = getattr(ccxt, name)(timeout | json.loads(options))
+    if not exchange.has["fetchTicker"]:
+        raise ConfigError(f"market_source: {name} has no tickers")
+    return exchange, threading.Lock()
 
 
 def _middle(said: Mapping[str, Any]) -> Decimal | None:
