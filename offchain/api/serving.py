@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,11 +17,27 @@ from offchain.api.app import Options, create_app
 from offchain.api.edge import Rates
 from offchain.api.routes import Limits
 from offchain.api.source import ChainSource, Places
+from offchain.api.store import FILE, Store
+from offchain.api.webhooks import Courier
+from offchain.api.writes import writes
 from offchain.chain.errors import ConfigError
 from offchain.keeper.market import Sources
 from offchain.settings import Settings
 
-__all__ = ["app_from", "host_names", "listening", "options_from", "places_from", "serve", "serving"]
+__all__ = [
+    "app_from",
+    "host_names",
+    "listening",
+    "options_from",
+    "places_from",
+    "sending",
+    "serve",
+    "serving",
+    "store_from",
+    "url_of",
+]
+
+CONFIRMATIONS = 3  # blocks that hold an event before webhooks hear of it
 
 
 def places_from(settings: Settings) -> Places:
@@ -55,9 +72,18 @@ def options_from(settings: Settings) -> Options:
     )
 
 
-def app_from(settings: Settings, web3: Web3, options: Options | None = None) -> FastAPI:
-    """The application of these settings."""
-    return create_app(ChainSource(web3, places_from(settings)), options or options_from(settings))
+def app_from(settings: Settings, web3: Web3) -> tuple[FastAPI, Courier]:
+    """The application of these settings, and who sends its webhooks."""
+    source, store = ChainSource(web3, places_from(settings)), store_from(settings)
+    routes = writes(store, private=settings.api_webhook_private)
+    app = create_app(source, replace(options_from(settings), routers=(routes,)))
+    blocks = settings.confirmations or CONFIRMATIONS
+    return app, Courier(source, store, blocks, private=settings.api_webhook_private)
+
+
+def store_from(settings: Settings) -> Store:
+    """Where keys, webhooks and notes are."""
+    return Store.open(settings.api_database.get_secret_value() if settings.api_database else FILE)
 
 
 def host_names(address: str, named: list[str]) -> list[str]:
@@ -68,6 +94,19 @@ def host_names(address: str, named: list[str]) -> list[str]:
         loopback = address == "localhost"
     own = ["localhost", "127.0.0.1", "[::1]"] if loopback else []
     return [*own, *named] if loopback or named else []
+
+
+@contextmanager
+def sending(courier: Courier) -> Iterator[None]:
+    """Webhooks are sent, in a thread, while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=courier.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
 
 
 @contextmanager
