@@ -45,10 +45,10 @@ struct State:
 
 
 MAX_ASSETS: constant(uint256) = 16
-MAX_VAULTS: constant(uint256) = 64
+MAX_VAULTS: constant(uint256) = 128
 STATE_SIZE: constant(uint256) = 8192  # bytes, at least what `state` returns encoded
 STATE_GAS: constant(uint256) = 10_000_000  # for one vault
-ENOUGH_GAS: constant(uint256) = STATE_GAS * 64 // 63 + 1_000_000  # a call gets 63/64, once memory has grown
+ENOUGH_GAS: constant(uint256) = STATE_GAS * 64 // 63 + 3_000_000  # a call gets 63/64, once memory has grown
 BALANCE_GAS: constant(uint256) = 200_000  # for one token
 
 

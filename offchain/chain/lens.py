@@ -25,7 +25,7 @@ from offchain.policy import NO_ASSET, Asset, Rules, Session, VaultState
 
 __all__ = ["MAX_VAULTS", "read_one", "read_vaults"]
 
-MAX_VAULTS = 64  # the contract's own limit for a call
+MAX_VAULTS = 128  # the contract's own limit for a call
 WORD = 32  # bytes
 MOMENTS = (
     2**40
@@ -100,7 +100,7 @@ def _states(web3: Web3, lens: ChecksumAddress, vaults: Sequence[str], at: BlockR
             if len(part) == 1:
                 raise ChainError(
                     f"lens: the node refuses a call for one vault, {part[0]}: {revert_reason(error)} "
-                    "(it needs some 12,000,000 gas an eth_call)"
+                    "(it needs some 15,000,000 gas an eth_call)"
                 ) from error
             size = len(part) // 2
             continue

@@ -89,11 +89,11 @@ def test_reads_the_other_vaults_where_one_is_none(world, lens):
     assert second["vault"] == world.vault.address.lower()
 
 
-def test_reads_64_vaults_and_no_more(world, lens):
-    states = read(lens, *[world.vault.address] * 64)
-    assert [state["head"] for state in states] == [world.vault.call("head")] * 64
+def test_reads_128_vaults_and_no_more(world, lens):
+    states = read(lens, *[world.vault.address] * 128)
+    assert [state["head"] for state in states] == [world.vault.call("head")] * 128
     with pytest.raises(Reverted):
-        lens.call("states", [world.vault.address] * 65)
+        lens.call("states", [world.vault.address] * 129)
 
 
 def test_reads_no_vault(lens):
