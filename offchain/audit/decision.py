@@ -109,6 +109,7 @@ class Record:
     planner: str  # name and version
     problem: Problem | None
     plan: RecordedPlan | None
+    gas_price: int | None = None  # USD WAD a unit, from what a unit costs in wei and the native token's price
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def _same_fields(path: str, said: Any, found: Any, without: set[str]) -> None:
 
 def _same(field: str, said: object, found: object) -> None:
     if said != found:
-        raise RecordError(field, f"{_short(said)} in the record, {_short(found)} on the chain")
+        raise RecordError(field, f"{_short(said)} in the record, {_short(found)} found")
 
 
 def _short(value: object) -> str:
@@ -304,6 +305,8 @@ def _check_plan(record: Record, entry: Rebalanced) -> str:
         raise RecordError("plan.payload", f"hashes to 0x{found}, the vault ran 0x{entry.payload_hash.hex()}")
     _same("inputs.executor", problem.executor.lower(), entry.executor.lower())
     _same("inputs.now", problem.now, record.now)
+    if record.gas_price is not None:
+        _same("inputs.gas_price", problem.gas_price, record.gas_price)
     calls, sweeps = _check_legs(plan)
     _check_rules(problem, plan)
     if calls:
@@ -371,6 +374,8 @@ def _outcome(problem: Problem, plan: RecordedPlan) -> tuple[int, ...]:
                 {token, out},
                 {pools[where].token0.lower(), pools[where].token1.lower()},
             )
+            _same("plan.legs.amount_in", planned.amount_in, amount)
+            _same("plan.legs.expected_out", planned.expected_out, paid)
             if paid * leg.amount_in < leg.min_out * amount:
                 raise RecordError("plan.legs", f"a leg pays {paid}, less than its minimum {leg.min_out}")
             hand[token] = hand.get(token, 0) - amount
@@ -441,7 +446,20 @@ def parse_record(text: str) -> Record:
         _read(str, top.get("planner"), "planner"),
         problem,
         plan,
+        _gas_price(top.get("gas")),
     )
+
+
+def _gas_price(gas: Any) -> int | None:
+    """Of the record's `gas`; None where it has none."""
+    if gas is None:
+        return None
+    fields = _dict(gas, "gas")
+    usd, wei, native = (
+        _read(int, fields.get(name), f"gas.{name}") for name in ("usd", "wei", "native_price")
+    )
+    _same("gas.usd", usd, -(-wei * native // policy.WAD))
+    return int(usd)
 
 
 def _problem(fields: dict[str, Any], state: VaultState) -> Problem:

@@ -137,6 +137,7 @@ class Replay:
         if isinstance(event, Created):
             self._created(event)
         elif isinstance(event, SharesMinted):
+            self.vault  # noqa: B018 - there must be one
             self._settle_mint()
             self._minted = event
         elif isinstance(event, SessionClosed):

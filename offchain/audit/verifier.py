@@ -174,7 +174,9 @@ class _Run:
         """What the events lead to is what the chain stores."""
         self.now = "state"
         if stored is None:
-            self.findings.append(Finding(self.now, None, "what the vault stores now takes a node to know"))
+            self.findings.append(
+                Finding(self.now, None, "not known without a node, nor is what came after the last entry")
+            )
             return
         at = self.replay.last
         mine, theirs = self.replay.view(end), stored.state
