@@ -102,7 +102,7 @@ class Page:
 
 
 @contextmanager
-def browser() -> Iterator[Page]:
+def browser(kind: type[Page] = Page) -> Iterator[Page]:
     """A tab in a Chromium of its own, which ends with it."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program, "the browser's tests need chromium"
@@ -112,7 +112,7 @@ def browser() -> Iterator[Page]:
     process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with connect(_address(profile, process), max_size=None, compression=None) as socket:
-            yield Page(socket)
+            yield kind(socket)
     finally:
         process.terminate()
         process.wait(timeout=SECONDS)
