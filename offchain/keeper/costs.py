@@ -42,13 +42,14 @@ _PROBLEM = TypeAdapter(Problem)
 class Entry:
     """One line of the ledger. USD WAD unless it says otherwise; `predicted_…` is what the plan said of the same.
 
-    Of a transaction that reverted only the gas is there: nothing was traded, so nothing else was predicted or lost.
+    Of a transaction that reverted, or was cancelled, only the gas is there: nothing was traded, so nothing else was
+    predicted or lost.
     """
 
     block: int
     block_hash: str
     time: int  # seconds, UTC: of the vault's entry; of the plan where it reverted
-    reverted: bool
+    reverted: bool  # or cancelled
     nav: int  # before the trade
     predicted_fee: int
     predicted_impact: int  # price impact, and the pools' distance from the oracle's prices; below 0: a gain
@@ -80,14 +81,18 @@ class _Planned:
     native_price: int | None
 
 
-def entry(web3: Web3, record: str, receipt: TxReceipt) -> Entry:
-    """The line of the ledger for a mined transaction that was sent for the plan in `record`.
+def entry(web3: Web3, record: str, receipt: TxReceipt) -> Entry | None:
+    """The line of the ledger for a mined transaction that was sent for the plan in `record`; None without a plan.
 
     `web3` decodes only. ChainError when the receipt is not that of a rebalance of the record's vault.
     """
+    if "plan" not in json.loads(record):
+        return None  # no rebalance: targets that moved, an auction's fill
     planned = _read(record)
+    if "from" in receipt and receipt.get("to") == receipt["from"]:
+        return _reverted(planned, receipt, "cancelled: the gas freed the nonce")
     if receipt["status"] != 1:
-        return _reverted(planned, receipt)
+        return _reverted(planned, receipt, "reverted: the gas bought nothing")
     found = [to_entry(event) for event in events_in(web3, planned.vault, receipt["logs"])]
     made = [event for event in found if isinstance(event, Rebalanced)]
     if len(made) != 1:
@@ -141,7 +146,7 @@ def _made(planned: _Planned, event: Rebalanced, swaps: Sequence[PoolSwap], recei
     )
 
 
-def _reverted(planned: _Planned, receipt: TxReceipt) -> Entry:
+def _reverted(planned: _Planned, receipt: TxReceipt, why: str) -> Entry:
     state = planned.problem.state
     drift = sum(policy.drifts(state))
     return Entry(
@@ -158,7 +163,7 @@ def _reverted(planned: _Planned, receipt: TxReceipt) -> Entry:
         impact=0,
         tax=0,
         drift=drift,
-        why="reverted: the gas bought nothing",
+        why=why,
         **_gas(planned, receipt),
     )
 

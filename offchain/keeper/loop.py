@@ -33,8 +33,9 @@ from offchain.chain.signer import Signer
 from offchain.chain.vault import Snapshot, block_at, latest_block
 from offchain.keeper.costs import Entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
-from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
-from offchain.keeper.journal import UNSENT, Journal, Run, Status
+from offchain.keeper.dispatch import Dispatch, Fate
+from offchain.keeper.errand import settle
+from offchain.keeper.journal import Journal, Run, Status
 from offchain.keeper.market import Sources, need_factories, observe
 from offchain.keeper.sanity import Sanity, kind_of
 from offchain.planner import Plan, Problem
@@ -124,7 +125,7 @@ class Keeper:
     def once(self) -> Outcome:
         """Look once; act if the rules allow."""
         chain_id = self.web3.eth.chain_id
-        if still_open := self._settle(chain_id):
+        if still_open := settle(self.dispatch, self.vault, chain_id):
             return self._still_open(*still_open)
         snapshot = read_one(self.web3, self.lens, self.vault, latest_block(self.web3))
         decision = self._decide(snapshot)
@@ -337,21 +338,7 @@ class Keeper:
 
     # ------------------------------------------------------------ settle what an earlier run left open
 
-    def _settle(self, chain_id: int) -> tuple[Run, Fate] | None:
-        """Close every unfinished run; the one whose transaction is still open, if there is one."""
-        self.dispatch.reopen(self.vault, chain_id)
-        for run in self.journal.unfinished(self.vault, chain_id):
-            if run.status in UNSENT:
-                self.journal.failed(run.id, INTERRUPTED)
-                continue
-            fate = self.dispatch.follow(run)
-            if fate.status in (Status.SENT, Status.MINED):
-                return run, fate
-        self.dispatch.tend(chain_id)
-        return None
-
     def _still_open(self, run: Run, fate: Fate) -> Outcome:
-        log.warning("waiting", vault=run.vault, tx_hash=fate.tx_hash, reason=fate.reason)
         return Outcome(
             fate.status,
             fate.reason,

@@ -118,6 +118,7 @@ def _rebalances(vaults: Collection[str] | None) -> Select[int, str, int, int | N
         .where(
             Attempt.block.is_not(None),
             Attempt.purpose == Purpose.CALL,
+            Run.session > 0,  # else it moved targets
             Run.status.in_((Status.MINED, Status.CONFIRMED)),
         )
         .group_by(Run.chain_id, Run.vault)

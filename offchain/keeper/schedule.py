@@ -37,14 +37,15 @@ from offchain.chain.vault import Snapshot, block_at
 from offchain.errors import EvenkeelError
 from offchain.keeper.database import open_database, reading, writing
 from offchain.keeper.health import BEAT_SECONDS
-from offchain.keeper.journal import Status
+from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Outcome, journal_of, keeper_of
 from offchain.keeper.outside import TICK_SECONDS, Outside, watching
 from offchain.keeper.rhythm import Rhythm, Timer
 from offchain.keeper.screen import screen
 from offchain.keeper.tables import Slot
+from offchain.keeper.targets import strategist_of
 from offchain.keeper.watch import Watch, words_of
-from offchain.settings import Settings, VaultSettings
+from offchain.settings import Settings, StrategySettings, VaultSettings
 
 __all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_settings"]
 
@@ -466,6 +467,8 @@ def run_settings(settings: Settings, web3: Web3, stop: threading.Event | None = 
         jobs = []
         for table, rhythm in zip(kept, rhythms, strict=True):
             jobs.append(Job(keeper_of(settings, web3, sender, journal, table.address), rhythm))
+            if table.strategy is not None:
+                jobs.append(_strategy_job(settings, table.strategy, web3, sender, journal, table.address))
         heads = Heads(
             web3,
             getattr(settings, "lens", None) or "",
@@ -486,6 +489,16 @@ def _rhythm(table: VaultSettings) -> Rhythm:
         )
     except ConfigError as error:
         raise ConfigError(f"{error} (of vault {table.address})") from None
+
+
+def _strategy_job(
+    settings: Settings, strategy: StrategySettings, web3: Web3, sender: Sender, journal: Journal, vault: str
+) -> Job:
+    try:
+        rhythm = Rhythm(strategy.interval_seconds, strategy.cron, strategy.timezone)
+        return Job(strategist_of(settings, strategy, web3, sender, journal, vault), rhythm, TARGETS)
+    except EvenkeelError as error:
+        raise ConfigError(f"strategy of vault {vault}: {error}") from None
 
 
 @contextmanager
