@@ -45,9 +45,12 @@ __all__ = ["Dispatch", "Fate"]
 
 REORG_BLOCKS = 64  # a transaction this deep stays where it is
 REORG_ATTEMPTS = 8  # mined transactions of a vault that are looked at again, at most
+REFUSED_BLOCKS = 3  # after so many the node that still refuses a transaction refuses it for good
+FRESH_SECONDS = 10  # a transaction that was signed longer ago is looked at again before it is sent
 DAY = 86_400
 INTERRUPTED = "interrupted before anything was sent"
 LATE = "its deadline passed before it was mined"
+PASSING = ("insufficient funds", "nonce too high", "nonce gap", "pool is full", "limit exceeded")
 
 log = structlog.get_logger("evenkeel.keeper")
 
@@ -84,9 +87,15 @@ class Dispatch:
             return self._fail(run_id, str(error))
         if refusal := sender.refused(tx, "pending"):
             return self._fail(run_id, f"the vault refuses in simulation: {refusal}")
-        head = latest_block(self.web3)
+        head, read_at = latest_block(self.web3), time.monotonic()
+        if head.time > (run.deadline or head.time):
+            return self._fail(run_id, LATE)
         attempt = self.journal.sent(run_id, signed, head.number, head.time)
-        if problem := self._deliver(attempt):
+        if time.monotonic() - read_at > FRESH_SECONDS:  # this process stood still
+            log.warning(
+                "signed long ago: looked at again first", tx_hash=attempt.tx_hash, nonce=attempt.nonce
+            )
+        elif problem := self._deliver(attempt):
             return Fate(Status.SENT, f"{problem}; the next look settles it", signed.tx_hash)
         return self.follow(self.journal.run(run_id))
 
@@ -132,9 +141,23 @@ class Dispatch:
 
     # ------------------------------------------------------------ what became of it
 
-    def follow(self, run: Run) -> Fate:
-        """Look at each new block, and keep the transaction moving, until its fate is known or time is up."""
-        give_up = time.monotonic() + self.sender.receipt_timeout_seconds
+    def keep_moving(self, vault: str, chain_id: int) -> None:
+        """Look once at what was sent for the vault: settle, replace, cancel. Nothing is started or waited for.
+
+        For a vault that is halted.
+        """
+        self.reopen(vault, chain_id)
+        for run in self.journal.unfinished(vault, chain_id):
+            if run.status not in UNSENT:
+                self.follow(run, wait=False)
+        self.tend(chain_id)
+
+    def follow(self, run: Run, wait: bool = True) -> Fate:
+        """Look at each new block, and keep the transaction moving, until its fate is known or time is up.
+
+        Time is up at once unless `wait`.
+        """
+        give_up = time.monotonic() + (self.sender.receipt_timeout_seconds if wait else 0)
         seen, fate = "", Fate(Status.SENT, "")
         while True:
             head = latest_block(self.web3)
@@ -201,9 +224,8 @@ class Dispatch:
             self.journal.failed(run.id, LATE)
             log.warning("settled: not mined", vault=run.vault, tx_hash=last.tx_hash, reason=LATE)
             return Fate(Status.FAILED, LATE, last.tx_hash)
-        return Fate(
-            Status.SENT, "the last transaction is not mined yet; nothing new is started", last.tx_hash
-        )
+        waits = "the last transaction is not mined yet; nothing new is started"
+        return Fate(Status.SENT, f"{waits} ({last.note})" if last.note else waits, last.tx_hash)
 
     def _receipt(self, attempts: Sequence[Attempt]) -> tuple[Attempt, TxReceipt, BlockRef] | None:
         """The attempt that is in a block of the chain."""
@@ -222,7 +244,8 @@ class Dispatch:
         run = None if attempt.run is None else self.journal.run(attempt.run)
         if run is None or attempt.purpose == Purpose.CANCEL:
             reason = run.reason if run else "a gap"
-            self.journal.mined(attempt, at, Status.FAILED)
+            cost = None if run is None else self._cost(run, receipt)
+            self.journal.mined(attempt, at, Status.FAILED, cost=cost)
             log.info("nonce freed", nonce=attempt.nonce, tx_hash=attempt.tx_hash, reason=reason)
             return Fate(Status.FAILED, reason, attempt.tx_hash, receipt)
         needed = self.sender.depth(attempt.chain_id)
@@ -289,7 +312,9 @@ class Dispatch:
         if calling and (refusal := self._refusal(attempts)):
             self._replace(last, Purpose.CANCEL, head, f"the vault would refuse it now: {refusal}")
         elif lost:
-            self._deliver(last, public=self.sender.relay is not None)
+            problem = self._deliver(last, public=self.sender.relay is not None)
+            if calling and problem and self._is_refused_for_good(last, problem, head):
+                self._replace(last, Purpose.CANCEL, head, problem)
         else:
             self._replace(last, Purpose(last.purpose), head)
 
@@ -312,6 +337,11 @@ class Dispatch:
             return not self.web3.eth.get_transaction(last.tx_hash)  # type: ignore[arg-type]
         except Web3Exception:
             return True
+
+    def _is_refused_for_good(self, last: Attempt, problem: str, head: BlockRef) -> bool:
+        """The node has refused it since it was signed, and not for want of what may come: money for gas, a place."""
+        waiting = is_underpriced(problem) or any(words in problem.lower() for words in PASSING)
+        return bool(last.note) and not waiting and head.number >= last.sent_block + REFUSED_BLOCKS
 
     def _is_public(self, last: Attempt, head: BlockRef) -> bool:
         """The private relay has had its time with this attempt."""

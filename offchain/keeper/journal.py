@@ -315,11 +315,10 @@ class Journal:
             if attempt.run is None:
                 return
             run = db.get_one(Run, attempt.run)
-            if attempt.purpose == Purpose.CANCEL and run.status not in UNFINISHED:
-                return
-            run.status, run.tx_hash = status, attempt.tx_hash
-            run.reason = run.reason if reason is None else reason
+            run.tx_hash = attempt.tx_hash
             _write_cost(db, run.id, cost)
+            if attempt.purpose == Purpose.CALL or run.status in UNFINISHED:
+                run.status, run.reason = status, run.reason if reason is None else reason
 
     def lost(self, attempt: Attempt, reason: str) -> None:
         """Another transaction, not of this journal, used the attempt's nonce."""
@@ -332,7 +331,8 @@ class Journal:
     def match_nonces(self, chain_id: int, sender: str, mined: int, most: int) -> None:
         """Follow the chain, which has used the account's nonces below `mined`; it may have gone back.
 
-        Used nonces from there on (below `most`) are live again; live ones below it are used if one is in a block.
+        Used nonces from there on (below `most`) are live again; live ones below it are used if one is in a block. Free
+        ones below it were used by somebody else: they are forgotten.
         """
         account = (Nonce.chain_id == chain_id, Nonce.sender == sender)
         open_again = (*account, Nonce.state == NonceState.USED, Nonce.nonce >= mined, Nonce.nonce < most)
@@ -348,6 +348,7 @@ class Journal:
         with writing(self._engine) as db:
             db.execute(update(Nonce).where(*open_again).values(state=NonceState.LIVE))
             db.execute(update(Nonce).where(*used_again).values(state=NonceState.USED))
+            db.execute(delete(Nonce).where(*account, Nonce.state == NonceState.FREE, Nonce.nonce < mined))
 
     def dropped(self, attempt: Attempt) -> None:
         """The block that the attempt was in is no longer part of the chain: it is to be settled again."""

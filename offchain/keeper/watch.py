@@ -184,9 +184,15 @@ class Watch:
 
     # ------------------------------------------------------------ looks
 
-    def look(self, vault: str, once: Callable[[], Outcome]) -> Outcome | None:
-        """One look, unless the vault's keeper is halted; None where it did not end with an outcome. Never raises."""
+    def look(
+        self, vault: str, once: Callable[[], Outcome], meanwhile: Callable[[], None] | None = None
+    ) -> Outcome | None:
+        """One look, unless the vault's keeper is halted; None where it did not end with an outcome. Never raises.
+
+        `meanwhile` is done instead while it is halted: what was sent before is still looked after.
+        """
         if self.halted(vault):
+            self._instead(vault, meanwhile)
             return None
         self.started(vault)
         try:
@@ -196,6 +202,16 @@ class Watch:
             self.failed(vault, error)
             return None
         return outcome
+
+    def _instead(self, vault: str, meanwhile: Callable[[], None] | None) -> None:
+        if meanwhile is None:
+            return
+        try:
+            meanwhile()
+        except Exception as error:
+            log.warning(
+                "halted, and what was sent cannot be looked after", vault=vault, error=words_of(error)
+            )
 
     def started(self, vault: str) -> None:
         """A look begins."""
