@@ -32,6 +32,7 @@ __all__ = [
     "Year",
     "is_long",
     "match",
+    "ordered",
     "unrealised",
     "years",
 ]
@@ -52,7 +53,7 @@ class Method(StrEnum):
     LIFO = "lifo"  # the newest
     HIFO = "hifo"  # the one that cost most a unit, fees included
     AVERAGE = "average"  # the oldest, each at the average cost of all
-    SPECIFIC = "specific"  # those that the sale names
+    SPECIFIC = "specific"  # those that the sale names, and no sale without
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Disposed:
     quantity: Decimal
     proceeds: Decimal  # received, before the fee
     fee: Decimal = ZERO  # lowers the proceeds
-    lots: tuple[tuple[str, Decimal], ...] = ()  # (id of the purchase, quantity); for Method.SPECIFIC
+    lots: tuple[tuple[str, Decimal], ...] = ()  # (id of the purchase, quantity): these, whatever the method
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ class _Matching:
             self._average(sold.account, sold.asset)
         left, proceeds = sold.quantity, sold.proceeds - sold.fee
         first = len(self.matches)
-        for taken in self._take(sold, method):
+        for taken in self._take(sold, Method.SPECIFIC if sold.lots else method):
             part = share(proceeds, taken.quantity, left)
             left, proceeds = left - taken.quantity, proceeds - part
             self.matches.append(
@@ -273,12 +274,7 @@ class _Matching:
         self.lots += [replace(taken, account=moved.to) for taken in self._take(moved, method)]
 
     def _method(self, sold: Disposed) -> Method:
-        if isinstance(self.methods, Method):
-            return self.methods
-        year = sold.time.astimezone(self.zone).year
-        if year not in self.methods:
-            raise LotError(f"method: none for {year}, in which {sold.id} sold {sold.asset}")
-        return self.methods[year]
+        return method_at(self.methods, sold.time, self.zone)
 
     # ------------------------------------------------------------ which lots
 
@@ -312,12 +308,9 @@ class _Matching:
     def _average(self, account: str, asset: str) -> None:
         """Spread what all lots cost over them."""
         held = self._held(account, asset)
-        left, basis = sum((lot.quantity for lot in held), ZERO), sum((lot.basis for lot in held), ZERO)
-        for lot in held:
-            part = share(basis, lot.quantity, left)
-            left, basis = left - lot.quantity, basis - part
+        for lot, spread in zip(held, averaged(held), strict=True):
             place = next(i for i, known in enumerate(self.lots) if known is lot)
-            self.lots[place] = replace(lot, basis=part)
+            self.lots[place] = spread
 
     # ------------------------------------------------------------ wash sales
 
@@ -371,6 +364,16 @@ _KEYS = {
 }
 
 
+def method_at(methods: Method | Mapping[int, Method], time: datetime, zone: tzinfo) -> Method:
+    """The one of a sale at that time; LotError where its year has none."""
+    if isinstance(methods, Method):
+        return methods
+    year = time.astimezone(zone).year
+    if year not in methods:
+        raise LotError(f"method: none for {year}, in which there is a sale")
+    return methods[year]
+
+
 def _named(going: Disposed | Moved, held: Sequence[Lot]) -> list[tuple[Lot, Decimal]]:
     """The lots that the transaction names, and how much of each."""
     if sum((quantity for _, quantity in going.lots), ZERO) != going.quantity:
@@ -388,6 +391,17 @@ def _named(going: Disposed | Moved, held: Sequence[Lot]) -> list[tuple[Lot, Deci
                 f"{going.id}: lots: {going.account} has {quantity - wanted} of {source}, not {quantity}"
             )
     return order
+
+
+def averaged(lots: Sequence[Lot]) -> list[Lot]:
+    """The lots, each at the average cost of all."""
+    left, basis = sum((lot.quantity for lot in lots), ZERO), sum((lot.basis for lot in lots), ZERO)
+    found = []
+    for lot in lots:
+        part = share(basis, lot.quantity, left)
+        left, basis = left - lot.quantity, basis - part
+        found.append(replace(lot, basis=part))
+    return found
 
 
 def split(lot: Lot, quantity: Decimal) -> tuple[Lot, Lot]:
@@ -452,6 +466,14 @@ def years(book: Book) -> list[Year]:
             long=row.long + (found.gain if long else ZERO),
         )
     return [rows[key] for key in sorted(rows)]
+
+
+def ordered(book: Book, account: str, asset: str, method: Method) -> list[Lot]:
+    """The open lots as the next sale would take them, at the cost that counts; Method.SPECIFIC: the dearest first."""
+    held = [lot for lot in book.open if (lot.account, lot.asset) == (account, asset)]
+    if method == Method.AVERAGE:
+        held = averaged(held)
+    return sorted(held, key=_KEYS[Method.HIFO if method == Method.SPECIFIC else method])
 
 
 def unrealised(book: Book, prices: Mapping[str, Decimal]) -> list[tuple[Lot, Decimal]]:

@@ -22,6 +22,7 @@ from rp2.rp2_decimal import RP2Decimal
 from rp2.tax_engine import compute_tax
 from rp2.transaction_set import TransactionSet
 
+from offchain.audit.harvest import harvest, tax_per_token
 from offchain.audit.lots import (
     Acquired,
     Book,
@@ -34,6 +35,8 @@ from offchain.audit.lots import (
     unrealised,
     years,
 )
+from offchain.policy import WAD
+from tests.offchain.test_planner_joint import pair, planned, vault
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 RULES = [Method.FIFO, Method.LIFO, Method.HIFO, Method.AVERAGE]
@@ -153,7 +156,7 @@ def test_a_method_for_each_year_in_the_owners_calendar() -> None:
     zurich = match([*THREE, late, later], by_year, zone=ZoneInfo("Europe/Zurich"))
     assert [(m.lot, m.method) for m in zurich.matches] == [("2", Method.HIFO), ("2", Method.HIFO)]
     assert [row.year for row in years(zurich)] == [2025]
-    with pytest.raises(LotError, match=r"^method: none for 2025, in which s2 sold X$"):
+    with pytest.raises(LotError, match=r"^method: none for 2025, in which there is a sale$"):
         match([*THREE, late, later], {2024: Method.FIFO})
 
 
@@ -396,3 +399,61 @@ def test_rp2_matches_the_same_lots_with_the_same_gains(methods: dict[int, Method
                 assert is_long(found.held_since, found.sold) == their.is_long_term_capital_gains()
             sales += 1
     assert sales > 500
+
+
+# ---------------------------------------------------------------- harvest
+
+NOW = day(400)
+PRICES = {"X": D(20), "Y": D(50)}
+
+
+def test_the_worst_prefix_of_what_the_method_would_sell() -> None:
+    book = [buy("1", 0, "10", "100"), buy("2", 300, "10", "400"), buy("3", 310, "10", "150")]
+    (found,) = harvest(book, PRICES, NOW, Method.FIFO)
+    assert (found.quantity, found.loss) == (20, 100)  # the gain of 1 goes along
+    assert found.saves == -100 * D("0.20") + 200 * D("0.37")
+    assert (found.refused, found.buy_again) == ("", (NOW + timedelta(days=31)).date())
+    (best,) = harvest(book, PRICES, NOW, Method.SPECIFIC)
+    assert ([part.lot for part in best.parts], best.loss, best.saves) == (["2"], 200, 74)
+    (average,) = harvest([*book, buy("4", 320, "10", "350")], PRICES, NOW, Method.AVERAGE)
+    assert (average.quantity, average.loss) == (40, 200)
+    assert harvest(book, {"X": D(50)}, NOW) == []
+    assert harvest(book, PRICES, NOW, least=D(100)) == []
+
+
+def test_a_harvest_that_breaks_the_window_is_refused() -> None:
+    book = [
+        buy("1", 0, "10", "400"),
+        buy("2", 375, "4", "70", account="b"),
+        buy("3", 0, "1", "90", asset="Y"),
+    ]
+    first, second = harvest(book, PRICES, NOW)
+    assert (first.asset, first.refused) == ("X", "wash sale: bought again less than 30 days before (2)")
+    assert (second.asset, second.refused) == ("Y", "")
+    planned = harvest(book, PRICES, NOW, planned=["Y"])[1]
+    assert planned.refused == "wash sale: a purchase is planned within 30 days"
+    assert [found.refused for found in harvest(book, PRICES, NOW, planned=["Y"], wash_days=0)] == ["", ""]
+    with pytest.raises(LotError, match=r"^prices: none for Y$"):
+        harvest(book, {"X": D(20)}, NOW)
+
+
+def test_the_planner_sells_what_it_saves_tax_on_first() -> None:
+    """Two tokens equally above target: with tax the planner sells the one with a loss, unless that would not count."""
+    transactions = [buy("1", 0, "1000", "500"), buy("2", 0, "1000", "3000", asset="Y")]
+    prices = {"X": D(1), "Y": D(1)}
+    state = vault({"a": 3_000, "b": 3_000, "c": 4_000}, {"a": 40_000, "b": 40_000, "c": 20_000})
+    pools = [pair("a", "c", 10_000_000), pair("b", "c", 10_000_000, "1")]
+
+    def sold(taxes: tuple[int, ...]) -> tuple[int, ...]:
+        return planned(state, *pools, tax_per_token=taxes, risk_aversion=WAD // 100, closing=False).sells[:2]
+
+    book = match(transactions)
+    proposals = harvest(transactions, prices, NOW)
+    taxes = tax_per_token(book, "a", ["X", "Y", "Z"], prices, NOW, proposals=proposals)
+    assert taxes == (WAD // 10, -4 * WAD // 10, 0)
+    gain, loss = sold(taxes)
+    assert loss > gain
+    refused = harvest([*transactions, buy("3", 390, "1", "1", asset="Y")], prices, NOW)
+    worthless = tax_per_token(book, "a", ["X", "Y", "Z"], prices, NOW, proposals=refused)
+    assert worthless == (WAD // 10, 0, 0)
+    assert sold(worthless)[1] < loss
