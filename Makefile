@@ -62,6 +62,10 @@ test-browser: install ## the backtest's report in a real browser; needs chromium
 fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again
 	$(BIN)/python -m tests.stateful.campaign --steps $(or $(STEPS),100000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: faults
+faults: install ## kill, freeze and cut off keepers, then compare chain and journals: RUNS=300, SEED=n, MINUTES=60 for real keepers
+	$(BIN)/python -m tests.faults.campaign $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
 check: install ## lint, types, and whether the committed artifacts are fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
