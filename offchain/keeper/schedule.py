@@ -216,7 +216,7 @@ def look(
         before_sleep=waits,
         reraise=True,
     )
-    return watch.look(keeper.vault, partial(retrying, keeper.once))
+    return watch.look(keeper.vault, partial(retrying, keeper.once), getattr(keeper, "tend", None))
 
 
 def _log_outage(state: RetryCallState) -> None:
