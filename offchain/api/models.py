@@ -34,7 +34,6 @@ def _checked_units(value: str) -> str:
 # [0-9], not \d: a digit of another script is no digit here
 Address = Annotated[
     str,
-    StringConstraints(max_length=42),
     AfterValidator(_checked_address),
     WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$", "examples": ["0x" + "00" * 20]}),
 ]

@@ -16,7 +16,7 @@ from web3.exceptions import Web3Exception
 from offchain.chain.errors import NODE_ERRORS, ChainError, ConfigError
 from offchain.errors import EvenkeelError, PlannerError, PolicyError
 
-__all__ = ["CODES", "Problem", "add_handlers", "problem_response"]
+__all__ = ["CODES", "CannotRoute", "Problem", "add_handlers", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 # Each code's status and title; docs/api.md says when.
@@ -49,6 +49,10 @@ _BY_STATUS = {
     415: "unsupported_media_type",
 }
 _log = structlog.get_logger(__name__)
+
+
+class CannotRoute(PlannerError):
+    """The pools do not lead there, or not with that much: another token, or a smaller amount."""
 
 
 class Problem(EvenkeelError):
@@ -100,6 +104,8 @@ def explained(error: Exception) -> Problem:
             code = _BY_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
             said = error.detail or HTTPStatus(error.status_code).phrase
             return Problem(code, str(said), headers=error.headers)
+        case CannotRoute():
+            return Problem("cannot_route", str(error))
         case PlannerError() | PolicyError():
             return Problem("cannot_plan", str(error))
         case ChainError() | Web3Exception():

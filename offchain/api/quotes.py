@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from offchain.errors import PlannerError
+from offchain.api.problems import CannotRoute
 from offchain.planner import Pool, SwapV2, SwapV3, V2Pool, encode
 from offchain.planner.payload import from_route
 from offchain.planner.pools import PIPS, same
 from offchain.planner.route import Order, Route, RouteLeg, route
 from offchain.policy import WAD, VaultState
 
-__all__ = ["CannotRoute", "Costs", "Leftover", "Market", "Zapped", "pairs_for", "zap_in", "zap_out"]
+__all__ = ["Costs", "Leftover", "Market", "Zapped", "pairs_for", "zap_in", "zap_out"]
 
 ROUNDS = 8  # of spending again
 CLOSE = 10**5  # the proportions fit when they differ by less than one part in this
+FEW = 6  # assets up to which every pair's pools are read: the page waits for them
 MAX_VIA = 8  # tokens that are no assets in a route, as the Zap takes them
-
-
-class CannotRoute(PlannerError):
-    """The pools do not lead there, or not with that much: another token, or a smaller amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +78,9 @@ class Zapped:
 
 
 def pairs_for(assets: Sequence[str], token: str, hub: str) -> list[tuple[str, str]]:
-    """The pairs whose pools a zap may use: directly, or through the hub; through any asset where there is no hub."""
-    middles = [hub] if hub else list(assets)
+    """The pairs whose pools a zap may use: directly, through the hub, and in a small basket through any asset."""
+    few = len(assets) <= FEW or not hub
+    middles = [*([hub] if hub else []), *(assets if few else [])]
     found: dict[frozenset[str], tuple[str, str]] = {}
     for asset in assets:
         for a, b in [(token, asset), *((token, m) for m in middles), *((m, asset) for m in middles)]:
