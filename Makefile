@@ -100,6 +100,10 @@ $(BENCH_STAMP): tests/benchmarks/backtest_requirements.txt | install
 bench-evm: install ## time the chain in the loop beside the bare EVM calls it consists of (ROWS=n days)
 	$(BIN)/python -m tests.benchmarks.backtest_evm $(if $(ROWS),--rows $(ROWS))
 
+.PHONY: bench-keeper
+bench-keeper: install ## how many vaults a keeper evaluates with how many requests (QUICK=1: a smoke run)
+	$(BIN)/python -m tests.benchmarks.keeper_scale $(if $(QUICK),--quick)
+
 mutate: install ## break the contracts line by line and see the tests notice (FILES="Vault flow", ONLY="access lock")
 	$(BIN)/python tests/mutation/mutate.py $(FILES) $(if $(ONLY),--only $(ONLY))
 
