@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from offchain.chain.contracts import bind
 from tests.browser.stage import PAUSED, Stage, stage
 from tests.browser.wallet import Tab, Wallet, tab
 from tests.support.evm import ROOT
@@ -518,6 +520,7 @@ def test_a_deposit_by_keyboard_alone_on_a_phone(page: Tab, built: Stage) -> None
             "document.querySelector('dialog').contains(document.activeElement) || document.activeElement === document.body"
         )
     tab_to("button confirm")
+    page.wait_for("!document.getElementById('confirm').hasAttribute('aria-disabled')")
     page.key("Enter")
     page.sees("Confirmed in block", "dialog")
     assert page.text("#live").startswith("Confirmed in block")
@@ -525,6 +528,111 @@ def test_a_deposit_by_keyboard_alone_on_a_phone(page: Tab, built: Stage) -> None
     page.wait_for("document.querySelector('dialog') === null")
     assert page.focused().startswith("button next")
     assert 249 * 10**18 < built.shares(built.depositor) < 251 * 10**18
+
+
+# The creator's page
+
+
+def test_a_vault_is_created_after_the_contracts_have_checked_it(page: Tab, built: Stage) -> None:
+    assert page.wallet
+    page.visit(f"{built.url}#/")
+    page.sees("within bands")
+    connect(page)
+    page.press("Create")
+    page.sees("Create a vault", "h1")
+    page.fill("name", "Made in a browser")
+    page.fill("symbol", "ekMADE")
+    for i, (token, target) in enumerate(zip(built.tokens[::2], ("60", "30"), strict=True)):
+        page.fill(f"token{i}", token.address)
+        page.fill(f"target{i}", target)
+    page.sees("The targets add up to 90 %, not 100 %.")
+    page.fill("target1", "40")
+    page.sees("The rule book accepts these rules")
+    page.fill("capacity", "0.1")
+    page.sees("The loss budget is too small for one full rebalance")
+    page.wait_for("document.getElementById('next').innerText === 'Not possible as it is'")
+    page.fill("capacity", "1")
+    page.sees("The rule book accepts these rules")
+    # it survives a reload
+    page.call("Page.reload")
+    page.wait_for("document.getElementById('name')?.value === 'Made in a browser'")
+    page.sees("Disconnect")
+    assert page.evaluate("document.getElementById('target1').value") == "40"
+    page.sees("The rule book accepts these rules")
+    page.press("Review")
+    page.sees("No guardian", "dialog")
+    page.press("Confirm in the wallet")
+    page.sees("Confirmed in block", "dialog")
+    factory = built.world.factory
+    made = bind(built.chain.web3, "Vault", factory.functions.vaults(factory.functions.vault_count().call() - 1).call())
+    assert made.functions.symbol().call() == "ekMADE"
+    assert made.functions.balanceOf(built.depositor.address).call() > 98 * 10**18
+    page.press("Close")
+    page.sees(f"Created: {made.address}")
+    assert page.evaluate("localStorage.getItem('draft')") is None
+
+
+def test_weights_come_from_a_csv_file(page: Tab, built: Stage, tmp_path: Path) -> None:
+    page.visit(f"{built.url}#/create")
+    page.press("Load the weights")
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    lines = [f"{token.address},{target}" for token, target in zip(built.tokens, (40, 30, 20, 10), strict=True)]
+    good.write_text("\n".join(["token,target %", *lines]))
+    bad.write_text("\n".join([*lines[:2], "0x5FbDB2315678afecb367f032d93F642f64180aA4,3", "=cmd|' /C calc'!A0,5"]))
+    page.upload("csv", bad)
+    page.sees("Line 3: The checksum of this address is wrong")
+    page.upload("csv", good)
+    page.wait_for("document.getElementById('target3')?.value === '10'")
+    page.sees("priced at $20.00")
+
+
+# A treasury
+
+
+def test_a_safe_gets_a_file_with_the_same_calls(page: Tab, built: Stage) -> None:
+    page.visit(at(built, "deposit"))
+    page.evaluate(
+        "window.made = []; const plain = URL.createObjectURL; "
+        "URL.createObjectURL = blob => { blob.text().then(t => made.push(t)); return plain.call(URL, blob) }, 1"
+    )
+    page.press("For a Safe")
+    page.fill("safe", built.depositor.address)  # any account: its balances and allowances count
+    page.choose("unit", "shares")
+    page.fill("amount", "10")
+    page.press("Review")
+    page.press("Download the Safe file")
+    page.wait_for("window.made.length === 1")
+    batch = json.loads(page.evaluate("made[0]"))
+    assert batch["version"] == "1.0" and batch["chainId"] == str(built.chain.web3.eth.chain_id)
+    assert batch["meta"]["createdFromSafeAddress"] == built.depositor.address
+    assert len(batch["transactions"]) == 5
+    for call in batch["transactions"]:  # the Safe runs them in order
+        tx = {"from": built.depositor.address, "to": call["to"], "data": call["data"], "gas": 10**6}
+        receipt = built.chain.web3.eth.wait_for_transaction_receipt(built.chain.web3.eth.send_transaction(tx))
+        assert receipt["status"] == 1
+    assert built.shares(built.depositor) == 10 * 10**18
+
+
+def test_a_proposal_of_a_contract_account_waits_for_its_signers(page: Tab, built: Stage) -> None:
+    wallet = page.wallet
+    assert wallet
+    plain = wallet.request
+    give_shares(built)
+    built.chain._rpc("anvil_setCode", [built.depositor.address, "0x00"])  # a contract wallet: it has code
+
+    def request(method: str, params: list[Any]) -> Any:
+        return "0x" + "5a" * 32 if method == "eth_sendTransaction" else plain(method, params)
+
+    wallet.request = request  # type: ignore[method-assign]
+    page.visit(at(built, "redeem"))
+    connect(page)
+    page.press("Max")
+    page.press("Review")
+    page.press("Confirm in the wallet")
+    page.sees("waiting for the account’s other signers", "dialog")
+    assert "0x" + "5a" * 32 in page.text("dialog")
+    page.press("Dismiss")
+    page.wait_for("document.querySelector('dialog') === null")
 
 
 VIEWS = ["", "#/vault/{vault}/overview", "#/vault/{vault}/deposit", "#/vault/{vault}/redeem", "#/vault/{vault}/history",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -175,9 +176,12 @@ class Tab(Page):
 
     def sees(self, text: str, selector: str = "body") -> None:
         """Wait until the text is there."""
-        self.wait_for(
-            f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
-        )
+        try:
+            self.wait_for(
+                f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
+            )
+        except AssertionError:
+            raise AssertionError(f"{text!r} is never to be read in: {self.text(selector)}") from None
 
     def press(self, name: str) -> None:
         """The button or link whose text begins so, once it is there and can be used."""
@@ -203,6 +207,11 @@ class Tab(Page):
             f"{{ const i = document.getElementById({json.dumps(identity)}); i.value = {json.dumps(value)};"
             "i.dispatchEvent(new Event('change', { bubbles: true })); 1 }"
         )
+
+    def upload(self, identity: str, file: Path) -> None:
+        """Choose a file."""
+        node = self.call("Runtime.evaluate", expression=f"document.getElementById({json.dumps(identity)})")
+        self.call("DOM.setFileInputFiles", files=[str(file)], objectId=node["result"]["objectId"])
 
     def key(self, key: str, *, shift: bool = False) -> None:
         """A key on the keyboard."""

@@ -136,7 +136,7 @@ export async function refresh(always = false): Promise<void> {
   try {
     if (route.page === 'vault' && route.vault && (always || app.vault?.block.hash !== block.hash)) {
       await readOne(turn, route.vault, block)
-    } else if (route.page === 'list' && (always || app.vaults === undefined || blockOfList() !== block.hash)) {
+    } else if ((route.page === 'list' || route.page === 'create') && (always || app.vaults === undefined || blockOfList() !== block.hash)) {
       const addresses = await listVaults(node, config, block)
       const vaults = await Promise.all(
         addresses.map((address) =>
