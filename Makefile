@@ -54,8 +54,14 @@ test-contracts: install ## contracts in process: a file a function, attacks, inv
 test-offchain: install ## policy, planner, keeper, audit; on local chains too
 	$(BIN)/pytest -p no:pytest-brownie -q -n 3 --dist loadfile tests/offchain tests/integration  # many wait for a chain
 
+.PHONY: web
+web: install ## build the page (web/) into offchain/api/static
+	node web/scripts/abi.mjs
+	tsc -p web
+	vite build --config web/vite.config.mjs --logLevel warn
+
 .PHONY: test-browser
-test-browser: install ## the backtest's report in a real browser; needs chromium on the PATH
+test-browser: install ## the page and the backtest's report in a real browser; needs chromium on the PATH
 	$(BIN)/pytest -p no:pytest-brownie -q tests/browser
 
 .PHONY: fuzz
@@ -72,6 +78,7 @@ check: install ## lint, types, and whether the committed artifacts are fresh
 	$(BIN)/mypy --strict offchain
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/natrix lint -d $(NATRIX_OFF) -- $(wildcard contracts/*.vy contracts/modules/*.vy)
 	$(BIN)/python scripts/build_artifacts.py --check
+	web/scripts/check.sh
 
 format: install ## format and fix what can be fixed
 	$(BIN)/ruff format .

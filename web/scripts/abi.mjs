@@ -12,4 +12,4 @@ for (const name of NAMES) {
 }
 // The lens runs inside a call where none is deployed, too.
 lines.push(`export const LENS_CODE = '${artifact('VaultLens').bytecode}'`, '')
-writeFileSync(new URL('../src/abi.ts', import.meta.url), lines.join('\n'))
+writeFileSync(process.argv[2] ?? new URL('../src/abi.ts', import.meta.url), lines.join('\n'))
