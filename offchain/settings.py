@@ -1,5 +1,6 @@
 """Settings of the keeper and the command line: environment (`EVENKEEL_…`), then `evenkeel.toml`, then defaults.
 
+A file `evenkeel_<setting>` in the folder that EVENKEEL_SECRETS_DIR names holds one setting, and comes before the TOML.
 Nothing is signed unless a keystore is named. `ETH_RPC_URL` is accepted for the node's address.
 """
 
@@ -37,6 +38,7 @@ from offchain.chain.errors import ConfigError
 __all__ = ["Settings", "StrategySettings", "VaultSettings", "load_settings"]
 
 TOML_FILE = "evenkeel.toml"
+SECRETS_FOLDER = "EVENKEEL_SECRETS_DIR"  # variable
 
 
 class StrategySettings(BaseModel):
@@ -282,6 +284,11 @@ class Settings(BaseSettings):
         default=None,
         description="SQLAlchemy address of the journal, postgresql+psycopg://…, instead of a file",
     )
+    auction: str | None = Field(default=None, description="the Auction contract, for the filler")
+    taker: str | None = Field(default=None, description="the filler's own Taker contract")
+    min_profit_usd: Decimal = Field(
+        default=Decimal(1), ge=0, allow_inf_nan=False, description="what a fill has to gain after gas"
+    )
     journal: Path = Field(default=Path("evenkeel.sqlite"), description="the keeper's journal")
     log_json: bool = Field(default=False, description="log lines as JSON")
     metrics_port: int | None = Field(
@@ -356,7 +363,17 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "vault", "factory", "zap", "lens", "executor", "hub", "native_token", "simulate_as", "signer_address"
+        "vault",
+        "factory",
+        "zap",
+        "lens",
+        "executor",
+        "auction",
+        "taker",
+        "hub",
+        "native_token",
+        "simulate_as",
+        "signer_address",
     )
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -442,8 +459,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What the caller says, then the environment, then the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """What the caller says, then the environment, files of secrets, the TOML file."""
+        return init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
@@ -461,7 +478,10 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     if overrides.get("rpc_url") is not None:
         overrides = {"rpc_urls": [], "rpc_quorum": 1} | overrides  # that one and no other
     try:
-        return _Settings(**{key: value for key, value in overrides.items() if value is not None})
+        return _Settings(
+            _secrets_dir=_secrets_folder(),
+            **{key: value for key, value in overrides.items() if value is not None},
+        )
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
@@ -470,6 +490,14 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         if type(error).__name__ != "SettingsError":
             raise
         raise ConfigError(f"settings: {error}") from None
+
+
+def _secrets_folder() -> Path | None:
+    """Where files hold settings, `evenkeel_database` for instance: a container's or systemd's secrets."""
+    folder = os.environ.get(SECRETS_FOLDER)
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"{SECRETS_FOLDER}: there is no folder {folder}")
+    return None if folder is None else Path(folder)
 
 
 def _checked(value: str) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offchain.cli.common import EXIT_FAILED, ConfigOption, JsonOption, RpcOption, plain_errors, settings_of
-from offchain.settings import TOML_FILE, Settings, StrategySettings, VaultSettings
+from offchain.settings import SECRETS_FOLDER, TOML_FILE, Settings, StrategySettings, VaultSettings
 
 if TYPE_CHECKING:
     from offchain.keeper.check import Finding
@@ -151,6 +152,8 @@ def _toml(value: Any) -> str:
     """A default as TOML writes it; JSON's spelling is the same for these."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return str(value)
     if isinstance(value, Path):
         value = str(value)
     if value == {}:
@@ -195,6 +198,9 @@ def _source(name: str, in_file: dict[str, Any], path: Path) -> str:
         return variables[0]
     if any(others) and name not in in_file:
         return variables[1]
+    folder = os.environ.get(SECRETS_FOLDER)
+    if folder and (Path(folder) / variables[0].lower()).is_file():
+        return str(Path(folder) / variables[0].lower())
     return str(path) if name in in_file else "default"
 
 

@@ -43,7 +43,7 @@ from offchain.keeper.sanity import Limits as SanityLimits
 from offchain.keeper.sanity import Sanity, market_refusal
 from offchain.keeper.ticker import Ticker
 from offchain.keeper.watch import AccountSeen, NodeSeen, words_of
-from offchain.settings import Settings
+from offchain.settings import SECRETS_FOLDER, Settings
 
 __all__ = ["Finding", "State", "check"]
 
@@ -142,7 +142,7 @@ def _tried(
 def _environment(seen: _Seen) -> Iterator[Finding]:
     """Variables that no setting is called like: the settings do not read them."""
     known = {f"EVENKEEL_{name.upper()}" for name in type(seen.settings).model_fields}
-    known |= {venue.key_variable for venue in VENUES.values()}
+    known |= {SECRETS_FOLDER, *(venue.key_variable for venue in VENUES.values())}
     for name in sorted(os.environ):
         if name.upper().startswith("EVENKEEL_") and name.upper() not in known:
             near = get_close_matches(name.upper(), known, 1)

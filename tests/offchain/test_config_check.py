@@ -347,6 +347,29 @@ def test_show_says_where_a_value_comes_from(
     assert any(line.split() == ["vault", settings["vault"], "evenkeel.toml"] for line in table)
 
 
+def test_a_secret_may_be_in_a_file_of_its_own(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("EVENKEEL_SECRETS_DIR", str(folder))
+    (folder / "evenkeel_alert_webhook_url").write_text("https://hook/abc\n")
+    (folder / "evenkeel_rpc_url").write_text("http://node/key-1234\n")
+    del settings["rpc_url"]
+    shown = json.loads(run(settings | {"interval_seconds": 9}, "show", "--json").stdout)
+    assert shown["alert_webhook_url"] == {
+        "value": "set, not shown",
+        "from": f"{folder}/evenkeel_alert_webhook_url",
+    }
+    assert shown["rpc_url"] == {"value": "http://node/…", "from": f"{folder}/evenkeel_rpc_url"}
+    assert shown["interval_seconds"]["value"] == 9
+    found = load_settings()
+    assert found.rpc_url == "http://node/key-1234" and found.alert_webhook_url is not None
+    assert found.alert_webhook_url.get_secret_value() == "https://hook/abc"
+    monkeypatch.setenv("EVENKEEL_SECRETS_DIR", str(tmp_path / "nowhere"))
+    assert run(settings, "show").stderr.startswith("error: EVENKEEL_SECRETS_DIR: there is no folder ")
+
+
 def test_the_example_file_has_every_setting() -> None:
     text = (ROOT / "deploy" / "evenkeel.example.toml").read_text()
     assert text == example_file(), "evenkeel config example > deploy/evenkeel.example.toml"
