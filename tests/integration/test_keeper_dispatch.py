@@ -611,3 +611,117 @@ def test_a_receipt_from_a_block_that_is_not_in_the_chain_is_not_believed(stage: 
     stage.chain.reorganise(1)
     assert settle(stage, run).status == Status.SENT
     assert stage.done() == 0
+
+
+# ---------------------------------------------------------------- what the fault campaign found
+
+
+def test_what_a_node_refuses_for_good_is_cancelled_long_before_its_deadline(stage: Stage) -> None:
+    class Refusing(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            if method == "eth_sendRawTransaction" and decoded(params[0])["data"]:
+                error = {
+                    "code": -32000,
+                    "message": "tx fee (1.20 ether) exceeds the configured cap (1.00 ether)",
+                }
+                return {"jsonrpc": "2.0", "id": 1, "error": error}
+            return super().make_request(method, params)
+
+    stage.settings(web3=Web3(Refusing(stage.chain.url)))
+    run, fate = stage.submit()
+    assert fate.status == Status.SENT
+    for _ in range(2):
+        stage.chain.mine_blocks()
+        assert "exceeds the configured cap" in stage.look(run).reason  # the operator sees why it waits
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL]
+    stage.chain.mine_blocks()
+    stage.look(run)
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL, Purpose.CANCEL]
+    stage.chain.mine_blocks()
+    fate = stage.look(run)
+    assert fate.status == stage.run(run).status == Status.FAILED
+    assert "exceeds the configured cap" in fate.reason
+    assert (stage.states(), stage.done(), stage.count()) == ({}, 0, 1)
+
+
+def test_what_waits_for_gas_money_is_sent_again_and_not_cancelled(stage: Stage) -> None:
+    poor = True
+
+    class Poor(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            if method == "eth_sendRawTransaction" and poor:
+                error = {"code": -32000, "message": "insufficient funds for gas * price + value"}
+                return {"jsonrpc": "2.0", "id": 1, "error": error}
+            return super().make_request(method, params)
+
+    stage.settings(web3=Web3(Poor(stage.chain.url)))
+    run, _ = stage.submit()
+    for _ in range(4):
+        stage.chain.mine_blocks()
+        stage.look(run)
+    poor = False
+    stage.look(run)
+    stage.chain.mine_blocks()
+    stage.look(run)
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.CONFIRMED
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL]
+
+
+def test_a_keeper_that_stood_still_until_the_deadline_sends_nothing(stage: Stage) -> None:
+    class Frozen(Sender):
+        def refused(self, *args: Any) -> str:
+            refusal = super().refused(*args)
+            stage.chain.mine_blocks(1, 601)
+            return refusal
+
+    stage.sender = Frozen(**{**stage.sender.__dict__})
+    run, fate = stage.submit()
+    assert (fate.status, fate.reason) == (Status.FAILED, "its deadline passed before it was mined")
+    assert (stage.attempts(run), stage.chain.pool(), stage.states()) == ([], {}, {0: NonceState.FREE})
+
+
+def test_a_keeper_that_stood_still_between_journal_and_node_looks_again_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the meantime the vault has no use for it any more."""
+    write = Journal.sent
+
+    def slowly(self: Journal, *args: Any) -> Attempt:
+        attempt = write(self, *args)
+        stage.allow(0)
+        monkeypatch.setattr("offchain.keeper.dispatch.FRESH_SECONDS", -1)
+        return attempt
+
+    monkeypatch.setattr(Journal, "sent", slowly)
+    run, _ = stage.submit()
+    assert [attempt.purpose for attempt in stage.attempts(run)] == [Purpose.CALL, Purpose.CANCEL]
+    (waiting,) = stage.chain.pool()[stage.keeper.address].values()
+    assert waiting["hash"] == stage.attempts(run)[1].tx_hash
+    stage.chain.mine_blocks()
+    assert stage.look(run).status == Status.FAILED
+    assert (stage.states(), stage.done()) == ({}, 0)
+
+
+def test_what_a_halted_vault_has_sent_is_looked_after_without_waiting(stage: Stage) -> None:
+    run, _ = stage.submit()
+    stage.settings(receipt_timeout_seconds=10**6)
+    stick(stage)
+    stage.dispatch.keep_moving(stage.run(run).vault, 31337)
+    assert len(stage.attempts(run)) == 2  # offered for more
+    stage.chain.mine_blocks()
+    stage.dispatch.keep_moving(stage.run(run).vault, 31337)
+    assert (stage.run(run).status, stage.done(), stage.states()) == (Status.CONFIRMED, 1, {})
+
+
+def test_a_free_nonce_that_somebody_else_used_is_forgotten(stage: Stage) -> None:
+    gone = stage.plan()
+    stage.journal.reserve(gone, stage.keeper.address, 0, 0)
+    stage.journal.failed(gone, "refused")
+    foreign = stage.sender.sign(stage.sender.nothing(), 0, Fees(2 * GWEI, GWEI))
+    stage.sender.send(foreign.raw, foreign.tx_hash)
+    stage.chain.mine_blocks()
+    assert stage.states() == {0: NonceState.FREE}
+    stage.dispatch.tend(31337)
+    assert stage.states() == {}
+    assert stage.run(stage.submit()[0]).nonce == 1

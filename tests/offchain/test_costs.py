@@ -28,7 +28,7 @@ from offchain.chain.vault import BlockRef, Snapshot
 from offchain.cli import app
 from offchain.keeper.costs import Entry, entry, read_record
 from offchain.keeper.decide import Decision, decide
-from offchain.keeper.journal import Journal, Status
+from offchain.keeper.journal import Journal, Mined, Purpose, Status
 from offchain.keeper.market import GasPrice
 from offchain.planner import Call, Pool, Problem, SwapV2, SwapV3, V2Pool, V3Pool, decode, encode
 from offchain.planner.pools import PIPS, same, zero_for_one
@@ -406,6 +406,18 @@ def test_a_reverted_transaction_leaves_its_gas_alone(bazaar: Bazaar) -> None:
     assert found.why == "reverted: the gas bought nothing"
 
 
+def test_a_cancel_leaves_its_gas_alone(bazaar: Bazaar) -> None:
+    market, _ = simple(bazaar)
+    decision = decided(market, NATIVE)
+    itself = "0x" + "34" * 20
+    found = entry(
+        WEB3, decision.record, receipt(market, gasUsed=21_000, logs=[], **{"from": itself, "to": itself})
+    )
+    assert found.gas == 21_000 * GAS_WEI * 2_500
+    assert found.reverted and predicted(found)[:3] == realised(found)[:3] == (0, 0, 0)
+    assert found.why == "cancelled: the gas freed the nonce"
+
+
 def test_another_vaults_entry_is_refused(bazaar: Bazaar) -> None:
     market, decision = simple(bazaar)
     mined = carry_out(market, decision)
@@ -520,6 +532,20 @@ def test_the_journal_keeps_every_digit(journal: Journal, line: Entry) -> None:
     journal.confirmed(run, line)
     ((kept, found),) = Journal(journal.path).costs(VAULT)
     assert (kept.id, kept.status, found) == (run, Status.CONFIRMED, line)
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+def test_a_mined_cancel_is_its_run_s_transaction_and_cost(journal: Journal, given_up: bool) -> None:
+    run = sent(journal)
+    (call,) = journal.attempts(1, VAULT, 5)
+    if given_up:
+        journal.failed(run, "too late")
+    signed = SignedCall("0x" + "99" * 32, 5, "0x02", VAULT, 21_000, Fees(3, 2))
+    cancel = journal.replaced(call, signed, Purpose.CANCEL, 8, 1_700_000_012, "" if given_up else "too late")
+    journal.mined(cancel, Mined(9, HASH, 1_700_000_024, 7), Status.FAILED, cost=REVERTED)
+    found = journal.run(run)
+    assert (found.status, found.reason, found.tx_hash) == (Status.FAILED, "too late", cancel.tx_hash)
+    assert [cost for _, cost in journal.costs(VAULT)] == [REVERTED]
 
 
 def test_amounts_are_decimal_strings_in_the_file(journal: Journal) -> None:

@@ -349,6 +349,18 @@ def test_errors_in_a_row_halt_a_vault_ever_longer_until_a_look_is_good() -> None
     assert "halted" not in kinds(watch)
 
 
+def test_while_a_vault_is_halted_what_it_has_sent_is_looked_after() -> None:
+    watch, tended = watched(Clock(), max_exceptions=1), []
+
+    class Tended(Scripted):
+        def tend(self) -> None:
+            tended.append(self.looks)
+            raise NodesUnavailable("away")  # is no reason to end the schedule
+
+    assert looks(Tended(RuntimeError("a bug")), watch, 3) == 1
+    assert tended == [1, 1]
+
+
 def test_fewer_errors_do_not_halt_and_a_good_look_starts_the_count_again() -> None:
     watch = watched(Clock(), max_exceptions=3)
     two = [RuntimeError("a bug")] * 2
