@@ -15,8 +15,11 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +30,49 @@ from rich.table import Table
 from tests.faults.episode import Episode, Verdict, processes
 from tests.faults.keeper import TIMEOUT_SECONDS
 from tests.faults.proxy import proxy
-from tests.faults.scenario import KINDS, draw
-from tests.faults.stage import Stage, may_mount, staged
+from tests.faults.scenario import KINDS, Scenario, draw
+from tests.faults.stage import may_mount, staged
 from tests.support.postgres import Postgres
 
 REPORT = Path("reports/faults.json")
 
 
-def run(numbers: list[int], console: Console, only: str = "", postgres: bool = True) -> list[Verdict]:
-    """The runs of these numbers."""
-    verdicts: list[Verdict] = []
-    kinds = tuple(kind for kind in KINDS if kind != "full disk" or may_mount())
-    if len(kinds) < len(KINDS):
+def run(
+    numbers: Iterable[int], console: Console, only: str = "", postgres: bool = True, jobs: int = 1
+) -> list[Verdict]:
+    """The runs of these numbers, on `jobs` chains at a time."""
+    kinds = (only,) if only else tuple(kind for kind in KINDS if kind != "full disk" or may_mount())
+    if "full disk" not in kinds and not only:
         console.print("[yellow]no full disk: a small one (tmpfs) can only be mounted as root")
+    todo, verdicts = [draw(number, kinds, postgres) for number in numbers], []
+    waiting, context = iter(todo), processes()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("runs", total=len(todo))
+
+        def work() -> None:
+            for verdict in _runs(waiting, context, postgres):
+                verdicts.append(verdict)
+                progress.update(bar, advance=1, description=verdict.scenario.kind)
+                if verdict.wrong:
+                    _say_failure(console, verdict)
+                if progress.disable and len(verdicts) % 25 == 0:
+                    console.print(f"{len(verdicts)} runs")
+
+        with ThreadPoolExecutor(jobs) as pool:
+            for one in [pool.submit(work) for _ in range(jobs)]:
+                one.result()
+    return verdicts
+
+
+def _runs(waiting: Iterator[Scenario], context: ForkServerContext, postgres: bool) -> Iterator[Verdict]:
+    """One chain, and run after run on it while there are any."""
     with ExitStack() as stack:
         server = stack.enter_context(_server()) if postgres else None
-        stage: Stage = stack.enter_context(staged(server))
+        stage = stack.enter_context(staged(server))
         proxies = [stack.enter_context(proxy(stage.chain.url, 1.5 * TIMEOUT_SECONDS)) for _ in range(2)]
-        context = processes()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
-        bar = progress.add_task("runs", total=len(numbers))
-        for done, number in enumerate(numbers, 1):
-            scenario = draw(number, (only,) if only else kinds, postgres)
-            verdict = Episode(stage, context, proxies, scenario).run()
-            verdicts.append(verdict)
-            progress.update(bar, advance=1, description=scenario.kind)
-            if verdict.wrong:
-                _say_failure(console, verdict)
-            if progress.disable and done % 25 == 0:
-                console.print(f"{done} runs")
-    return verdicts
+        for scenario in waiting:
+            yield Episode(stage, context, proxies, scenario).run()
 
 
 class _server:
@@ -166,7 +181,7 @@ def main() -> int:
 
         return endure(console, first, arguments.minutes * 60)
     begun = time.monotonic()
-    verdicts = run(list(range(first, first + arguments.runs)), console, arguments.only)
+    verdicts = run(range(first, first + arguments.runs), console, arguments.only, jobs=arguments.jobs)
     console.print(table(verdicts), faults_table(verdicts))
     write(report(verdicts, first, time.monotonic() - begun))
     failed = sum(bool(verdict.wrong) for verdict in verdicts)

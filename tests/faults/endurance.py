@@ -40,10 +40,10 @@ from tests.support.demo_vault import FIRST
 from tests.support.postgres import Postgres
 
 PASSWORD = "for-one-chain-only"
-BLOCK_EVERY_SECONDS = 0.5
+BLOCK_EVERY_SECONDS = 2.0
 BLOCK_SECONDS = 12
-SESSION_SECONDS = 300  # within which a session that is due has to be completed
-TIMEOUT_SECONDS = 2.0  # of a keeper's request
+SESSION_SECONDS = 600  # within which a session that is due has to be completed
+TIMEOUT_SECONDS = 5.0  # of a keeper's request
 AGAIN_SECONDS = 2.0  # until a keeper that ended is started again
 CONFIRMATIONS = 2
 MARKET_DAYS = 30  # between two jumps: the vaults' loss budget refills
@@ -176,7 +176,7 @@ class Endurance:
                 item[1]()
             if faults and now > self.next_fault:
                 self._fault()
-                self.next_fault = now + self.rng.uniform(1, 6)
+                self.next_fault = now + self.rng.uniform(3, 12)
             if not finished and done():
                 finished = now
             if finished and now - finished > self.rng.uniform(2, 10):
@@ -339,10 +339,10 @@ def _operator(
         "v2_factories": list(source.v2_factories),
         "v3_factories": list(source.v3_factories),
         "v3_fees": list(source.v3_fees),
-        "interval_seconds": 1,
+        "interval_seconds": 5,
         "confirmations": CONFIRMATIONS,
-        "deadline_seconds": 300,
-        "receipt_timeout_seconds": 5,
+        "deadline_seconds": 600,
+        "receipt_timeout_seconds": 10,
         "rpc_timeout_seconds": TIMEOUT_SECONDS,
     }
     (folder / "evenkeel.toml").write_text(

@@ -34,7 +34,7 @@ TROUBLE_SECONDS = 20  # then the nodes are well again
 MOST_SECONDS = 180  # until all is settled
 FULL_SECONDS = 0.5
 FREEZE_SECONDS = 2
-LOOKS_AFTER = 2  # of each keeper, that find nothing to do
+LOOKS_AFTER = 1  # of each keeper, that find nothing to do
 
 NAMES = {  # of what happens while a keeper stands still
     "time": "clock of the chain",
@@ -127,10 +127,8 @@ class Slot:
         """The process is gone afterwards."""
         if self.process is None:
             return
-        self.process.join(5)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
+        self.process.kill()  # all is settled, or it hangs
+        self.process.join()
         self._listen()
 
 
@@ -170,9 +168,7 @@ class Episode:
                 self._begin(folder)
                 wrong = self._go(folder)
             finally:
-                Path(folder, "stop").touch()
                 for slot in self.slots:
-                    self._wake(slot)
                     slot.end()
             for slot in self.slots:
                 wrong += [f"bug in {slot.orders[0].name}: {bug}" for bug in slot.bugs]

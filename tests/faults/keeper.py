@@ -1,4 +1,4 @@
-"""A keeper as a process of its own: it looks, again and again, until it is told to stop, or killed.
+"""A keeper as a process of its own: it looks, again and again, until it is killed.
 
 At moments of its journal (the commits, and the sending) it can be told to die, to stand still, or to fill its disk.
 """
@@ -94,9 +94,8 @@ def _looks(orders: Orders) -> None:
         confirmations=CONFIRMATIONS,
         replace_after_seconds=60,
     )
-    stop = Path(orders.folder, "stop")
     journal = None
-    while not stop.exists():
+    while True:
         for vault in orders.site.vaults:
             try:
                 journal = journal or Journal(orders.journal)
