@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from offchain import __version__
-from offchain.cli import audit, config, fleet, keeper, research, serve, vault
+from offchain.cli import audit, config, filler, fleet, keeper, research, serve, tax, vault
 
 __all__ = ["app", "main"]
 
@@ -21,7 +21,9 @@ app = typer.Typer(
 app.add_typer(vault.app)
 app.add_typer(keeper.app, name="keeper")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(filler.app)
 app.add_typer(audit.app, name="audit")
+app.add_typer(tax.app, name="tax")
 app.add_typer(config.app, name="config")
 app.add_typer(serve.app)
 app.add_typer(research.app)

@@ -36,6 +36,7 @@ from offchain.chain.sender import Sender
 from offchain.chain.vault import Snapshot, block_at
 from offchain.errors import EvenkeelError
 from offchain.keeper.database import open_database, reading, writing
+from offchain.keeper.filler import Filler
 from offchain.keeper.health import BEAT_SECONDS
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Outcome, journal_of, keeper_of
@@ -47,7 +48,7 @@ from offchain.keeper.targets import strategist_of
 from offchain.keeper.watch import Watch, words_of
 from offchain.settings import Settings, StrategySettings, VaultSettings
 
-__all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_settings"]
+__all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_settings", "serve_fillers"]
 
 REBALANCE, TARGETS = "rebalance", "targets"  # names of jobs
 LONGEST_PAUSE = 60  # seconds between two tries while the node is away
@@ -469,13 +470,23 @@ def run_settings(settings: Settings, web3: Web3, stop: threading.Event | None = 
             jobs.append(Job(keeper_of(settings, web3, sender, journal, table.address), rhythm))
             if table.strategy is not None:
                 jobs.append(_strategy_job(settings, table.strategy, web3, sender, journal, table.address))
-        heads = Heads(
-            web3,
-            getattr(settings, "lens", None) or "",
-            settings.poll_seconds,
-            settings.ws_url.get_secret_value() if settings.ws_url else "",
-        )
+        heads = _heads(settings, web3, settings.lens or "")
         run(jobs, sender=sender, stop=stop, outside=outside, heads=heads, slots=slots)
+
+
+def serve_fillers(
+    settings: Settings, web3: Web3, fillers: Sequence[Filler], stop: threading.Event | None = None
+) -> None:
+    """Look at each filler's vault on its rhythm, until a signal or `stop`."""
+    jobs = [Job(one, _rhythm(settings.of(one.vault))) for one in fillers]
+    sender = fillers[0].sender
+    with watching(settings, web3, sender) as outside:
+        run(jobs, sender=sender, stop=stop, outside=outside, heads=_heads(settings, web3, lens=""))
+
+
+def _heads(settings: Settings, web3: Web3, lens: str) -> Heads:
+    url = settings.ws_url.get_secret_value() if settings.ws_url else ""
+    return Heads(web3, lens, settings.poll_seconds, url)
 
 
 def _rhythm(table: VaultSettings) -> Rhythm:
