@@ -155,7 +155,7 @@ def _url(target: Path | str) -> URL:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
-            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS})
+            return create_engine(url, pool_pre_ping=True, connect_args=_patience(url))
         except ModuleNotFoundError:
             raise ConfigError("database: PostgreSQL needs psycopg: pip install 'evenkeel[fleet]'") from None
     options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}}
@@ -165,6 +165,14 @@ def _engine(url: URL) -> Engine:
     event.listen(engine, "connect", _durable)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _patience(url: URL) -> dict[str, Any]:
+    """A process that stands still in the midst of a transaction holds up no other for long: the server ends it."""
+    limits = {"lock_timeout": LOCK_SECONDS, "idle_in_transaction_session_timeout": 2 * LOCK_SECONDS}
+    options = " ".join(f"-c {name}={seconds * 1_000}" for name, seconds in limits.items())
+    given = url.query.get("options", "")
+    return {"connect_timeout": CONNECT_SECONDS, "options": f"{options} {given}".strip()}
 
 
 def _durable(connection: Any, _record: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +25,7 @@ from offchain.cli import app
 from offchain.keeper import database
 from offchain.keeper.database import SCHEMA, open_database
 from offchain.keeper.journal import Journal, NonceState, Status
-from offchain.keeper.tables import Base
+from offchain.keeper.tables import Base, Run
 from offchain.settings import load_settings
 from tests.support.postgres import PASSWORD, Postgres, postgres  # noqa: F401
 
@@ -306,3 +307,28 @@ def test_the_command_costs_reads_the_database_that_is_set(
     found = CliRunner().invoke(app, ["costs", VAULT, "--json"])
     assert found.exit_code == 0, found.stderr
     assert [line["block"] for line in json.loads(found.stdout)["entries"]] == ["8"]
+
+
+def test_a_keeper_that_stands_still_within_a_transaction_holds_up_nobody_for_long(
+    postgres: Postgres,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+    url = postgres.url()
+    frozen, other = Journal(url), Journal(url)
+    run, waits = planned(frozen), planned(other, SENDER)
+    with pytest.raises(JournalError, match="cannot write"), database.writing(frozen._engine) as db:  # noqa: PT012
+        database.lock(db, "account", 1, SENDER)
+        with pytest.raises(JournalError, match="lock timeout"):
+            other.reserve(waits, SENDER, 5, 5)
+        give_up = time.monotonic() + 60
+        while True:  # the server ends the transaction of the one that stands still
+            try:
+                assert other.reserve(waits, SENDER, 5, 5) == 5
+                break
+            except JournalError:
+                assert time.monotonic() < give_up
+        db.get_one(Run, run).status = Status.SIMULATED  # it goes on, and finds that it is too late
+    assert frozen.run(run).status == Status.PLANNED
+    for journal in (frozen, other):
+        journal.close()
