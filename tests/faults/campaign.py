@@ -172,6 +172,7 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=KINDS, default="", help="runs of one kind (changes what a seed draws)"
     )
+    parser.add_argument("--jobs", type=int, default=2, help="chains at a time")
     arguments = parser.parse_args()
     console = Console()
     first = random.randrange(10**6) if arguments.seed is None else arguments.seed
