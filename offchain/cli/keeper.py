@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from web3.exceptions import ContractLogicError, Web3RPCError
 
 from offchain.cli.common import (
     EXIT_FAILED,
@@ -15,8 +16,10 @@ from offchain.cli.common import (
     DryRunOption,
     JsonOption,
     RpcOption,
+    VaultArgument,
     VaultOption,
     connect,
+    fail,
     plain_errors,
     settings_of,
 )
@@ -121,3 +124,50 @@ def keeper_status(
             show_live(lambda: status_report(engine, settings.vault), console, every_seconds)
     finally:
         engine.dispose()
+
+
+@app.command(epilog="Example:  evenkeel keeper revoke 0xVault… 0xStolenKeeper… --as 0xGuardian…")
+@plain_errors
+def revoke(
+    vault: VaultArgument,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Whose key is lost or stolen.")],
+    caller: Annotated[
+        str | None,
+        typer.Option("--as", help="The guardian or admin that will send it \\[default: the admin]."),
+    ] = None,
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the call that takes an account's keeper and strategist roles away at once. Nothing is signed or sent.
+
+    The guardian or the admin sends it, from any wallet or Safe: `to` and `data`, no value. It is simulated here.
+    Exit code 1: the vault's Timelock would refuse it, or the account has no such role.
+    """
+    from offchain.chain.contracts import address_of, bind
+    from offchain.chain.sender import revert_reason
+    from offchain.chain.vault import KEEPER_ROLE, STRATEGIST_ROLE, read_terms
+
+    web3 = connect(settings_of(config, rpc_url=rpc_url))
+    where, who = address_of(vault, "VAULT"), address_of(account, "ACCOUNT")
+    terms = read_terms(web3, where)
+    sender = address_of(caller or terms.admin, "--as")
+    call = bind(web3, "Timelock", terms.timelock).functions.drop_role(where, who)
+    roles = bind(web3, "Vault", where).functions.roles(who).call()
+    refusal = (
+        ""
+        if roles & (KEEPER_ROLE | STRATEGIST_ROLE)
+        else f"{who} is neither keeper nor strategist of {where}"
+    )
+    try:
+        call.call({"from": sender})
+    except (ContractLogicError, Web3RPCError) as error:
+        refusal = refusal or f"the Timelock refuses it from {sender}: {revert_reason(error)}"
+    made = {"to": terms.timelock, "data": call._encode_transaction_data(), "value": "0", "from": sender}
+    if as_json:
+        typer.echo(json.dumps({**made, "refusal": refusal or None}, indent=2))
+    else:
+        for name, value in made.items():
+            typer.echo(f"{name:<6}{value}")
+    if refusal:
+        fail(refusal)
