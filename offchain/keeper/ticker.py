@@ -58,7 +58,7 @@ class Ticker:
             return {token: self._price(symbol) for token, symbol in self.symbols.items()}
 
     def _price(self, symbol: str) -> int:
-        import ccxt
+        import ccxt  # type: ignore[import-untyped]
 
         try:
             said = self.exchange.fetch_ticker(symbol)
