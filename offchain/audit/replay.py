@@ -148,9 +148,13 @@ class Replay:
         else:
             self._entry(event)
 
-    def end(self) -> None:
-        """No more events: what only the next one could have explained."""
+    def settle(self) -> None:
+        """The end of a block: a mint that its next event could have explained is what it is."""
         self._settle_mint()
+
+    def end(self) -> None:
+        """No more events."""
+        self.settle()
         if self._closed is not None:
             raise AuditBreak(
                 "session", "SessionClosed without the rebalance that closed it", self._closed.position

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from offchain.audit.chain import AuditBreak, Event, Rebalanced, head_after, recompute_head
 from offchain.audit.decision import Checked, Offered, Seen, Status, check_decision
@@ -155,13 +156,13 @@ class _Run:
         """Every event can follow the ones before it."""
         self.now = "rules and flows"
         head = ""
-        for event in self.events:
-            self.replay.feed(event)
-            if isinstance(event, Event):
-                head = "0x" + head_after(event).hex()
-            if self.past and self.past[-1][0] == event.position.block:
-                self.past.pop()
-            self.past.append((event.position.block, head, self.replay.copy()))
+        for block, events in groupby(self.events, key=lambda event: event.position.block):
+            for event in events:
+                self.replay.feed(event)
+                if isinstance(event, Event):
+                    head = "0x" + head_after(event).hex()
+            self.replay.settle()
+            self.past.append((block, head, self.replay.copy()))
         self.replay.end()
         trades = sum(isinstance(event, Rebalanced) for event in self.entries)
         flows = self.replay.ledger.flow_sequence

@@ -26,7 +26,16 @@ from offchain.chain.pools import _read_v2, _read_v3
 from offchain.chain.vault import BlockRef, block_at, read_vault
 from offchain.planner.pools import Pool, V2Pool, same
 
-__all__ = ["Gathered", "Report", "gather", "report_of", "to_entry", "verify_vault"]
+__all__ = [
+    "Gathered",
+    "Report",
+    "complete",
+    "config_tokens",
+    "gather",
+    "report_of",
+    "to_entry",
+    "verify_vault",
+]
 
 PROXY_PREFIX = bytes.fromhex("363d3d373d3d3d363d73")  # EIP-1167: the implementation's address follows
 PROXY_SUFFIX = bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
@@ -226,13 +235,18 @@ def _read_config(web3: Web3, vault: str, created: Log) -> bytes:
     return b""
 
 
-def _read_decimals(web3: Web3, history: History, block: int) -> dict[str, int]:
-    """Of every token that ever was an asset: as the vault fixed them, or as the token says where it left the basket."""
-    everything = _AnyDecimals()
-    tokens = {asset.token for asset in parse_config(history.config, everything).assets}
+def config_tokens(history: History) -> list[str]:
+    """Every token that ever was an asset."""
+    tokens = {asset.token for asset in parse_config(history.config, _AnyDecimals()).assets}
     for event in _events(history):
         if isinstance(event, RuleChanged) and event.name == "add_asset" and len(event.data) >= 32:
             tokens.add(Web3.to_checksum_address(event.data[12:32]))
+    return sorted(tokens)
+
+
+def _read_decimals(web3: Web3, history: History, block: int) -> dict[str, int]:
+    """Of every token that ever was an asset: as the vault fixed them, or as the token says where it left the basket."""
+    tokens = config_tokens(history)
     basket = bind(web3, "Vault", history.vault).functions.basket().call(block_identifier=block)
     known = {str(row[0]).lower(): int(row[1]) for row in basket}
     for token in tokens:

@@ -1,7 +1,8 @@
-"""`evenkeel audit …`: check what a vault did, export it."""
+"""`evenkeel audit …`: check what a vault did, index and export it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +28,13 @@ from offchain.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
     from offchain.audit.decision import Offered
     from offchain.audit.logs import Tell
     from offchain.audit.verifier import Checkpoint
     from offchain.audit.verify import Report
+    from offchain.settings import Settings
 
 __all__ = ["app"]
 
@@ -43,6 +47,13 @@ RecordsOption = Annotated[
 JournalOption = Annotated[
     str | None,
     typer.Option("--journal", help="Keeper's journal to find the records in: a file, or an address."),
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="Index: a file, or an SQLAlchemy address \\[default: the setting database, else evenkeel-index.sqlite].",
+    ),
 ]
 
 
@@ -168,6 +179,112 @@ def export(
             return
         out.write_text(text, encoding="utf-8", newline="")
     typer.echo(f"{out}: {len(found.history.logs)} events, head 0x{found.head.hex()}", err=True)
+
+
+@app.command(epilog="Example:  evenkeel audit index 0xVault… --check")
+@plain_errors
+def index(
+    vaults: Annotated[
+        list[str], typer.Argument(metavar="VAULT…", help="Addresses of the vaults.", show_default=False)
+    ],
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    from_block: FromBlockOption = 0,
+    compared: Annotated[
+        bool, typer.Option("--check", help="Compare blocks with the node afterwards.")
+    ] = False,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Blocks that --check compares.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Read vaults' events into a database, from where the last run stopped; reorganisations are undone.
+
+    What `evenkeel audit history` shows comes from it alone. --check compares balances, supply, fees, flows and head
+    with the vault's own answers at blocks spread over the history: older ones take an archive node.
+    """
+    from offchain.audit.index import check, index_vaults
+
+    addresses = [address_of(vault, "VAULT") for vault in vaults]
+    settings = settings_of(config, rpc_url=rpc_url)
+    web3 = connect(settings)
+    with _index(settings, database) as engine, _progress() as tell:
+        found = index_vaults(web3, engine, addresses, from_block=from_block, tell=tell)
+        checked = [check(web3, engine, vault, samples, tell) if compared else (0, []) for vault in addresses]
+    told = []
+    for one, (count, differences) in zip(found, checked, strict=True):
+        told.append(
+            {
+                "vault": one.vault,
+                "first_block": one.first_block,
+                "last_block": one.last_block,
+                "logs": one.logs,
+                "blocks_checked": count,
+                "differences": [dataclasses.asdict(difference) for difference in differences],
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        for one, (count, differences) in zip(found, checked, strict=True):
+            typer.echo(
+                f"{one.vault}  {one.logs} logs from block {one.first_block} up to block {one.last_block}"
+            )
+            if compared and not differences:
+                typer.echo(f"{count} {'block' if count == 1 else 'blocks'} checked: equal")
+    wrong = [(one, d) for one, (_, differences) in zip(found, checked, strict=True) for d in differences]
+    if wrong:
+        one, d = wrong[0]
+        fail(f"{one.vault}: block {d.block}, field {d.field}: {d.indexed} in the index, {d.chain} on chain")
+
+
+@app.command(epilog="Example:  evenkeel audit history 0xVault… --csv > history.csv")
+@plain_errors
+def history(
+    vault: VaultArgument,
+    rpc_url: RpcOption = None,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    chain_id: Annotated[
+        int | None, typer.Option("--chain-id", min=1, help="The vault's chain; else the node is asked.")
+    ] = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV.")] = False,
+) -> None:
+    """Show a vault by block, out of the index: balances, NAV, weights, share price, supply and fees.
+
+    Prices are those of the last audit entry. Amounts are in token units, shares in units of 1e-18, prices and NAV in
+    units of 1e-18 USD; the table shows whole USD and shares.
+    """
+    from offchain.audit.export import to_csv
+    from offchain.audit.index import history_of
+    from offchain.show.audit import history_json, history_rows, print_history
+
+    address = address_of(vault, "VAULT")
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv: name one of them")
+    settings = settings_of(config, rpc_url=rpc_url)
+    number = connect(settings).eth.chain_id if chain_id is None else chain_id
+    with _index(settings, database) as engine:
+        found = history_of(engine, number, address)
+    if as_json:
+        typer.echo(json.dumps(history_json(found), indent=2))
+    elif as_csv:
+        typer.echo(to_csv(history_rows(found)), nl=False)
+    else:
+        print_history(found)
+
+
+@contextmanager
+def _index(settings: Settings, database: str | None) -> Iterator[Engine]:
+    """The index that the option or the settings name."""
+    from offchain.audit.index import DEFAULT, open_index
+
+    named = settings.database.get_secret_value() if settings.database else DEFAULT
+    engine = open_index(database or named)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _offline(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -9,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from offchain.audit.decision import Status
+from offchain.audit.points import Point
 from offchain.audit.verify import Report
 from offchain.show.safe import shown
 
-__all__ = ["print_verdict", "verdict_json"]
+__all__ = ["history_json", "history_rows", "print_history", "print_verdict", "verdict_json"]
 
 MOST_LINES = 20  # decisions and residuals on the page; --json has all
 MARKS = {True: ("holds", "green"), False: ("BROKEN", "bold red"), None: ("not checked", "yellow")}
@@ -116,3 +120,50 @@ def _print_residuals(console: Console, report: Report) -> None:
 def _say_rest(console: Console, count: int) -> None:
     if count > MOST_LINES:
         console.print(f"… and {count - MOST_LINES} before them: --json has all")
+
+
+def history_json(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """A vault by block. Amounts are decimal strings."""
+    return [{name: _plain(name, value) for name, value in asdict(point).items()} for point in points]
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [item if isinstance(item, str) else str(item) for item in value]
+    places = ("block", "time", "priced_at", "flow_sequence")
+    return str(value) if isinstance(value, int) and name not in places else value
+
+
+def history_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The same as flat rows, lists spaced."""
+    return [
+        {
+            name: " ".join(map(str, value))
+            if isinstance(value, list | tuple)
+            else ""
+            if value is None
+            else value
+            for name, value in asdict(point).items()
+        }
+        for point in points
+    ]
+
+
+def print_history(points: Sequence[Point]) -> None:
+    """The same as a table."""
+    table = Table()
+    for name in ("block", "time (UTC)", "what", "NAV USD", "share USD", "shares", "weights %"):
+        table.add_column(name, justify="left" if name in ("time (UTC)", "what") else "right")
+    for point in points:
+        moment = datetime.fromtimestamp(point.time, UTC)
+        names = list(dict.fromkeys(point.events))
+        table.add_row(
+            str(point.block),
+            f"{moment:%Y-%m-%d %H:%M:%S}",
+            ", ".join(names),
+            "-" if point.nav is None else f"{point.nav / 1e18:,.2f}",
+            "-" if point.share_price is None else f"{point.share_price / 1e18:,.6f}",
+            f"{point.supply / 1e18:,.4f}",
+            "-" if point.weights is None else " ".join(f"{weight / 1e16:.2f}" for weight in point.weights),
+        )
+    Console(soft_wrap=True).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 __all__ = ["LONGEST", "cell", "shown"]
@@ -18,6 +19,8 @@ FORMULA = (
     "|",
     "%",
 )  # what a cell that a spreadsheet computes begins with
+
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # below 0, a spreadsheet reads it as what it is
 
 
 def shown(text: str, longest: int = LONGEST) -> str:
@@ -36,4 +39,4 @@ def cell(value: object) -> object:
     if value is None or isinstance(value, int | float):
         return value
     text = shown(str(value), 32_000)
-    return "'" + text if text.startswith(FORMULA) else text
+    return "'" + text if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
