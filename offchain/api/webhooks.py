@@ -78,8 +78,8 @@ def address_of_url(url: str, *, private: bool, resolve: Resolve = resolved) -> s
         raise Problem("address_not_allowed", "url: not an address") from None
     if parts.scheme != "https" and not (private and parts.scheme == "http"):
         raise Problem("address_not_allowed", "url: must begin with https://")
-    if not host or parts.userinfo:
-        raise Problem("address_not_allowed", "url: must name a host, and no user or password")
+    if not host or parts.userinfo or not 0 < port < 2**16:
+        raise Problem("address_not_allowed", "url: must name a host, a port if any, and no user or password")
     try:
         found = resolve(host, port)
     except (OSError, UnicodeError):
