@@ -144,11 +144,14 @@ class Late(Sender):
         super().send(raw, tx_hash, public)
 
 
+@pytest.mark.parametrize(("per_mille", "words"), [(5, "profit below minimum"), (100, "reverted on chain")])
 def test_loses_nothing_when_the_pools_move_before_it_is_mined(
-    world: World, vault: Contract, taker: Contract, journal: Journal
+    world: World, vault: Contract, taker: Contract, journal: Journal, per_mille: int, words: str
 ) -> None:
     def pools_fall() -> None:
-        world.set_market(replace(JUMP, prices=(JUMP.prices[0] * 9 // 10, *JUMP.prices[1:])))
+        world.set_market(
+            replace(JUMP, prices=(JUMP.prices[0] * (1_000 - per_mille) // 1_000, *JUMP.prices[1:]))
+        )
         feeds = [feed.address for feed in world.feeds]
         world.chain.send(world.deployer, world.board.functions.set_answers(feeds, list(JUMP.prices)))
 
@@ -157,9 +160,9 @@ def test_loses_nothing_when_the_pools_move_before_it_is_mined(
     sender = Late(world.chain.web3, owner, poll_seconds=0.02)
     object.__setattr__(sender, "meanwhile", pools_fall)
     before = read_vault(world.chain.web3, vault.address).state.balances
-    outcome = make_filler(world, vault, taker, journal, sender=sender).once()
+    outcome = make_filler(world, vault, taker, journal, sender=sender, min_profit=55 * WAD).once()
     assert outcome.status == Status.FAILED
-    assert "reverted on chain" in outcome.reason
+    assert words in outcome.reason
     assert outcome.receipt is not None and outcome.receipt["status"] == 0
     assert wealth(world, owner.address) == 0
     assert read_vault(world.chain.web3, vault.address).state.balances == before
