@@ -453,7 +453,7 @@ def _vault(seen: _Seen, snapshot: Snapshot, strategy: bool) -> Iterator[Finding]
             yield Finding(
                 what,
                 State.FAILED,
-                f"{seen.account} lacks the {name} role: its owner queues set_keeper or set_strategist",
+                f"{seen.account} lacks the {name} role: the admin queues set_role at the Timelock",
                 "keystore, account, signer_address or simulate_as",
             )
 
