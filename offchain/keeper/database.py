@@ -5,6 +5,7 @@ An address with a password is kept in SQLAlchemy's URL, which hides it; no messa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
 SCHEMA = "0004"  # the newest step in migrations/versions
 LOCK_SECONDS = 30  # how long a writer waits for another one
 CONNECT_SECONDS = 10
+_UPGRADING = threading.Lock()  # alembic is for one thread of a process at a time
 UPGRADE_LOCK = 0x6576656E_6B65656C  # "evenkeel": PostgreSQL's advisory lock while the schema changes
 
 
@@ -205,7 +207,7 @@ def _upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "offchain.keeper:migrations")
     known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
-    with engine.execution_options(evenkeel_writes=True).begin() as db:
+    with _UPGRADING, engine.execution_options(evenkeel_writes=True).begin() as db:
         if engine.dialect.name == "postgresql":
             db.execute(text("select pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
         version = _version(db)

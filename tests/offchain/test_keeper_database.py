@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -332,3 +334,15 @@ def test_a_keeper_that_stands_still_within_a_transaction_holds_up_nobody_for_lon
     assert frozen.run(run).status == Status.PLANNED
     for journal in (frozen, other):
         journal.close()
+
+
+def test_two_threads_open_journals_at_once(tmp_path: Path) -> None:
+    start = threading.Barrier(4)
+
+    def opened(number: int) -> bool:
+        start.wait()
+        with closing(Journal(tmp_path / f"{number}.sqlite")) as journal:
+            return journal.runs() == []
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(opened, range(4)))
