@@ -21,6 +21,7 @@ from offchain.audit.history import (
     AnyEvent,
     History,
     Issued,
+    Log,
     MintedInKind,
     RedeemedInKind,
     Released,
@@ -68,10 +69,11 @@ def vault_transactions(history: History, price_of: PriceOf) -> list[Transaction]
 
 
 def share_transactions(
-    history: History, wallets: Collection[str], price_of: PriceOf
+    history: History, wallets: Collection[str], transfers: Sequence[Log], price_of: PriceOf
 ) -> tuple[list[Transaction], list[str]]:
     """What the wallets bought and sold of the vault's shares, and the ids of transfers whose value nobody knows.
 
+    `transfers`: the shares' Transfer logs from and to the wallets, in any order; a log may be there twice.
     A transfer between two of `wallets` is a move. One from or to somebody else has cost or proceeds 0, and its id is
     in the second list: the owner must say what it was.
 
@@ -82,12 +84,12 @@ def share_transactions(
     own = {to_checksum_address(wallet) for wallet in wallets}
     found: list[Transaction] = []
     unknown: list[str] = []
+    for log in set(transfers):
+        made = _transfer(history.vault, own, log)
+        found += made
+        unknown += [t.id for t in made if not isinstance(t, Moved)]
     replay = Replay(history)
     for log in history.logs:
-        if log.topics[:1] == (TRANSFER,) and len(log.topics) == 3:
-            made = _transfer(history.vault, own, log.topics, log.data, log.position)
-            found += made
-            unknown += [t.id for t in made if not isinstance(t, Moved)]
         event = decode_log(log)
         if event is None:
             continue
@@ -107,7 +109,8 @@ def share_transactions(
             made_of = (_id(event.position), _time(event.position), who, history.vault, shares, worth)
             bought = isinstance(event, MintedInKind | Issued)
             found.append(Acquired(*made_of) if bought else Disposed(*made_of))
-    return found, unknown
+    places = {_id(log.position): (log.block, log.log_index) for log in (*transfers, *history.logs)}
+    return sorted(found, key=lambda t: places[t.id]), sorted(unknown, key=places.__getitem__)
 
 
 # ---------------------------------------------------------------- one event
@@ -154,11 +157,11 @@ def _gift(vault: str, asset: Asset, units: int, at: Position) -> Transaction:
     return Acquired(*named, ZERO) if units > 0 else Disposed(*named, ZERO)
 
 
-def _transfer(
-    vault: str, own: Collection[str], topics: Sequence[bytes], data: bytes, at: Position
-) -> list[Transaction]:
-    sender, receiver = (to_checksum_address(topic[12:]) for topic in topics[1:])
-    shares = Decimal(int.from_bytes(data, "big")).scaleb(-SHARE_DECIMALS)
+def _transfer(vault: str, own: Collection[str], log: Log) -> list[Transaction]:
+    if log.topics[:1] != (TRANSFER,) or len(log.topics) != 3:
+        return []
+    sender, receiver = (to_checksum_address(topic[12:]) for topic in log.topics[1:])
+    shares, at = Decimal(int.from_bytes(log.data, "big")).scaleb(-SHARE_DECIMALS), log.position
     if NOBODY in (sender, receiver) or sender == receiver or not shares:
         return []
     if sender in own and receiver in own:

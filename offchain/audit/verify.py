@@ -175,6 +175,19 @@ def gather(
     return Gathered(history, pinned, head, stored, problem)
 
 
+def transfers(web3: Web3, vault: str, wallets: Sequence[str], from_block: int, to_block: int) -> list[Log]:
+    """The Transfer logs of the vault's shares from and to the wallets."""
+    first = creation_block(web3, vault, from_block, to_block)
+    padded = [_hex(bytes(12) + bytes.fromhex(wallet[2:])) for wallet in wallets]
+    wanted = [{"address": vault, "topics": [_hex(TRANSFER), *at]} for at in ([padded], [None, padded])]
+    times = Times(web3)
+    return [
+        to_log(receipt, times.of(int(receipt["blockNumber"])))
+        for _, _, found in logs_in(web3, wanted, first, to_block)
+        for receipt in found
+    ]
+
+
 def complete(web3: Web3, vault: str, codehash: bytes, logs: tuple[Log, ...], block: int) -> History:
     """The logs with what they do not say: config, decimals, how long tellers' fees melt, the seed."""
     chain_id = web3.eth.chain_id
