@@ -84,6 +84,7 @@ TESTS: dict[str, list[str]] = {
     "Teller": [f"{UNIT}/teller"],
     "Auction": [f"{UNIT}/auction"],
     "VaultLens": [f"{UNIT}/vault_lens"],
+    "Taker": [f"{UNIT}/taker"],
     "portfolio": TRADES,
     "packing": TRADES,
     "schedule": TRADES,
