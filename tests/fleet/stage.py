@@ -200,16 +200,32 @@ class Workers:
     def signal(self, name: str, number: signal.Signals) -> None:
         self.processes[name].send_signal(number)
 
+    def screened(self) -> int:
+        """How many vaults a round found to be not worth a look."""
+        return sum(vault["result"] == "waiting" for vault in self.report()["vaults"])
+
+    def last_workers(self, vaults: list[str]) -> set[str]:
+        """Who looked at these last."""
+        return {vault["last_worker"] for vault in self.report()["vaults"] if vault["vault"] in vaults}
+
+    def freeze(self, names: str = "") -> None:
+        """Stop all of them, or these, and wait until they stand still."""
+        for name in names or self.processes:
+            self.processes[name].send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.processes[name].pid, os.WSTOPPED)
+
+    def wake(self, names: str) -> None:
+        for name in names:
+            self.processes[name].send_signal(signal.SIGCONT)
+
     def freeze_at_work(self, name: str) -> list[str]:
         """Freeze the worker while it looks at a vault; which it had then, and has for as long as it is frozen."""
-        process = self.processes[name]
         while True:
             self.until(lambda: self.looking(name), f"{name} to look at something")
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            self.freeze(name)
             if held := self.looking(name):
                 return held
-            process.send_signal(signal.SIGCONT)
+            self.wake(name)
 
     def until(self, true: Callable[[], object], what: str) -> None:
         """Wait for it; AssertionError with the logs where it does not come."""
