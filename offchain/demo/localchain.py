@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -51,6 +51,7 @@ class LocalChain:
     web3: Web3
     url: str
     accounts: list[LocalAccount]
+    _has_base_fee: bool | None = field(default=None, init=False)  # asked once: it is the chain's kind
 
     @property
     def now(self) -> int:
@@ -120,7 +121,9 @@ class LocalChain:
 
     def _fees(self) -> TxParams:
         """What a brownie network without a base fee wants, too."""
-        if "baseFeePerGas" in self.web3.eth.get_block("latest"):
+        if self._has_base_fee is None:
+            self._has_base_fee = "baseFeePerGas" in self.web3.eth.get_block("latest")
+        if self._has_base_fee:
             return {"maxFeePerGas": MAX_FEE, "maxPriorityFeePerGas": TIP}
         return {"gasPrice": Wei(0)}
 
@@ -145,6 +148,7 @@ def local_chain(start: int | None = None, port: int | None = None) -> Iterator[L
     try:
         url = f"http://127.0.0.1:{listen}"
         web3 = Web3(_provider(url))
+        web3.middleware_onion.remove("validation")  # of transactions made here: a good part of a call's time
         _wait_until_ready(web3, process)
         yield LocalChain(web3, url, accounts())
     finally:

@@ -17,16 +17,18 @@ from typing import Any
 
 import structlog
 from eth_account.signers.local import LocalAccount
+from hexbytes import HexBytes
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from web3.contract.contract import ContractFunction
 from web3.logs import DISCARD
+from web3.types import TxParams, Wei
 
 from offchain import policy
 from offchain.audit import verify_vault
 from offchain.chain.errors import ConfigError
 from offchain.chain.sender import Sender
-from offchain.chain.vault import KEEPER_ROLE, read_vault
+from offchain.chain.vault import KEEPER_ROLE
 from offchain.demo import report
 from offchain.demo.chart import draw
 from offchain.demo.localchain import local_chain
@@ -51,11 +53,21 @@ IN_KIND_SHARES = 80_000 * WAD  # of each vault; 1 share = 1 USD on the first day
 ZAP_USD = 60_000  # into each vault
 LOOK_EVERY_DAYS = 21  # the keeper looks at the chain at least that often, due or not
 WIDTH = 118  # characters
+REBALANCE_GAS = 3_000_000  # limit; one uses some 500,000
 ROUNDING = 10**12  # USD WAD: what rounding may cost a depositor, a millionth of a dollar
 
 
 class DemoError(EvenkeelError):
     """The demo did not go as it must: the message says where; this is a bug."""
+
+
+class DemoSender(Sender):
+    """A sender that does not estimate gas: Ganache takes as long for it as for two hundred calls."""
+
+    def prepare(self, call: ContractFunction) -> TxParams:
+        """With a limit that is enough for the demo's vaults; the keeper has simulated the call before."""
+        data = HexBytes(call._encode_transaction_data())
+        return {"to": call.address, "data": data, "value": Wei(0), "gas": REBALANCE_GAS}
 
 
 def run_demo(days: int = TRADING_DAYS, out: Path = OUT, keep_chain: bool = False) -> dict[str, Any]:
@@ -107,10 +119,11 @@ def _create(world: World, journal: Journal, day: Day, mode: Mode, name: str, sym
         executor=world.executor.address,
         hub=world.cash.address,
         pools=world.pool_source,
-        sender=Sender(world.chain.web3, world.keeper, poll_seconds=0.02),
+        sender=DemoSender(world.chain.web3, world.keeper, poll_seconds=0.02),
         journal=journal,
+        lens=world.lens.address,
     )
-    state = read_vault(world.chain.web3, vault.address).state
+    state = world.state(vault)
     return VaultRun(name, vault, keeper, state, state)
 
 
@@ -133,7 +146,7 @@ def _deposit(
         paid = before - world.cash.functions.balanceOf(bob.address).call()
         deposits.append(("Bob", bob, run, "zap", paid * WAD // CASH.scale))
     for run in runs:
-        run.first = run.state = read_vault(world.chain.web3, run.contract.address).state
+        run.first = run.state = world.state(run.contract)
         run.add_point(day)
     return deposits
 
@@ -159,9 +172,11 @@ def _replay(
                 hire = None
             if hire is None and not attempts and _due(victim, day, world.chain.now):
                 attempts = _cheat(world, victim, day, thief)
+            now = world.chain.now
             for run in runs:
-                if number % LOOK_EVERY_DAYS == 0 or _due(run, day, world.chain.now):
+                if number % LOOK_EVERY_DAYS == 0 or _due(run, day, now):
                     _look(world, run, day)
+                    now = world.chain.now
                 run.add_point(day)
             progress.update(task, advance=1, description=_headline(day, runs))
             if not console.is_terminal and day.date.month != market[number - 1].date.month:
@@ -183,7 +198,8 @@ def _look(world: World, run: VaultRun, day: Day) -> None:
         raise DemoError(f"{run.name} on {day.date}: the keeper failed: {outcome.reason}")
     if outcome.status == Status.CONFIRMED:
         run.rebalances.append(_row(run, day, outcome))
-    run.state = read_vault(world.chain.web3, run.contract.address).state
+    seen = outcome.snapshot if outcome.status == Status.SKIPPED else None  # nothing was sent: it is still so
+    run.state = seen.state if seen else world.state(run.contract)
 
 
 def _row(run: VaultRun, day: Day, outcome: Outcome) -> report.Rebalance:
@@ -205,7 +221,7 @@ def _headline(day: Day, runs: list[VaultRun]) -> str:
 
 def _cheat(world: World, run: VaultRun, day: Day, thief: LocalAccount) -> list[Attempt]:
     """What a keeper with the role and a due session can try; each transaction must be mined and reverted."""
-    state = read_vault(world.chain.web3, run.contract.address).state
+    state = world.state(run.contract)
     over = [
         i for i, (w, t) in enumerate(zip(policy.weights(state), policy.targets(state), strict=True)) if w > t
     ]
@@ -305,6 +321,7 @@ def _result(
             "executor": world.executor.address,
             "zap": world.zap.address,
             "auction": world.auction.address,
+            "lens": world.lens.address,
             "timelock": world.timelock.address,
             "uniswap_v2_factory": world.uniswap.v2_factory.address,
             "uniswap_v3_factory": world.uniswap.v3_factory.address,

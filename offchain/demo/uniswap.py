@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt, log
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.contract import Contract
+from web3.contract.contract import ContractFunction
 
 from offchain.chain.contracts import V2_PAIR, V3_POOL, ZERO, bind_abi
 from offchain.demo.localchain import LocalChain, node_modules
@@ -34,25 +36,25 @@ class Venue:
     token1: str
     fee: int  # millionths
 
-    def arbitrage(self, price0: int, price1: int) -> tuple[int, str, str, int, bool, int]:
+    def reading(self) -> ContractFunction:
+        """The call that tells where its prices stand."""
+        return self.pool.functions.getReserves() if self.version == 2 else self.pool.functions.slot0()
+
+    def arbitrage(
+        self, seen: Sequence[int], price0: int, price1: int
+    ) -> tuple[int, str, str, int, bool, int]:
         """The `Arbitrageur.trade` leg that pulls the pool to the market price, up to its fee.
 
+        `seen`: what `reading` answered.
         Both prices are USD per unit of token0 and of token1, times any common factor. Amount 0: nothing to gain.
         """
         sell0, amount, limit = (
-            self._move_v2(price0, price1) if self.version == 2 else self._move_v3(price0, price1)
+            _move_v2(seen, price0, price1) if self.version == 2 else self._move_v3(seen, price0, price1)
         )
         return self.version, self.pool.address, self.token0 if sell0 else self.token1, amount, sell0, limit
 
-    def _move_v2(self, price0: int, price1: int) -> tuple[bool, int, int]:
-        reserve0, reserve1, _ = self.pool.functions.getReserves().call()
-        amount0 = _v2_amount(reserve0, reserve1, price0, price1)
-        if amount0 > 0:
-            return True, amount0, 0
-        return False, _v2_amount(reserve1, reserve0, price1, price0), 0
-
-    def _move_v3(self, price0: int, price1: int) -> tuple[bool, int, int]:
-        sqrt_price = self.pool.functions.slot0().call()[0]
+    def _move_v3(self, seen: Sequence[int], price0: int, price1: int) -> tuple[bool, int, int]:
+        sqrt_price = seen[0]
         low = isqrt(price0 * (PIPS - self.fee) * Q96 * Q96 // (price1 * PIPS))
         high = isqrt(price0 * PIPS * Q96 * Q96 // (price1 * (PIPS - self.fee)))
         if sqrt_price > high:  # token0 is dear in the pool: sell it there
@@ -147,6 +149,14 @@ def _tick(price: float, spacing: int) -> int:
     tick = round(log(price) / log(1.0001) / spacing) * spacing
     bound = MAX_TICK // spacing * spacing
     return max(-bound, min(bound, tick))
+
+
+def _move_v2(seen: Sequence[int], price0: int, price1: int) -> tuple[bool, int, int]:
+    reserve0, reserve1, _ = seen
+    amount0 = _v2_amount(reserve0, reserve1, price0, price1)
+    if amount0 > 0:
+        return True, amount0, 0
+    return False, _v2_amount(reserve1, reserve0, price1, price0), 0
 
 
 def _v2_amount(reserve_in: int, reserve_out: int, price_in: int, price_out: int) -> int:

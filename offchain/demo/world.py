@@ -15,14 +15,14 @@ from web3.contract.contract import ContractFunction
 
 from offchain import policy
 from offchain.chain.contracts import ZERO, bind
+from offchain.chain.lens import read_one
 from offchain.chain.pools import PoolSource, read_pools
-from offchain.chain.vault import read_vault
 from offchain.demo.localchain import LocalChain
 from offchain.demo.market import CASH, PRICE_DECIMALS, STOCKS, Day, Token
 from offchain.demo.uniswap import Uniswap, Venue, deploy_uniswap
 from offchain.planner.payload import Leg, SwapV2, SwapV3, encode
 from offchain.planner.pools import Pool, V2Pool, zero_for_one
-from offchain.policy import DAY, WAD, CalendarUnit, Mode
+from offchain.policy import DAY, WAD, CalendarUnit, Mode, VaultState
 
 __all__ = ["TOKENS", "World", "build_world"]
 
@@ -69,6 +69,7 @@ class World:
     uniswap: Uniswap
     board: Contract
     arbitrageur: Contract
+    lens: Contract
     venues: list[Venue] = field(default_factory=list)
     vaults: list[Contract] = field(default_factory=list)
 
@@ -91,7 +92,14 @@ class World:
             str(contract.address): price * 10**30 // token.scale
             for token, contract, price in zip(TOKENS, self.tokens, day.prices, strict=True)
         }
-        legs = [venue.arbitrage(per_unit[venue.token0], per_unit[venue.token1]) for venue in self.venues]
+        with self.chain.web3.batch_requests() as batch:
+            for venue in self.venues:
+                batch.add(venue.reading())
+            seen: list[Any] = batch.execute()
+        legs = [
+            venue.arbitrage(reading, per_unit[venue.token0], per_unit[venue.token1])
+            for venue, reading in zip(self.venues, seen, strict=True)
+        ]
         self.chain.send(self.arbitrageur_bot, self.arbitrageur.functions.trade(legs))
 
     def mint(self, receiver: str, usd: int, day: Day, only: Sequence[Token] = TOKENS) -> None:
@@ -121,6 +129,10 @@ class World:
         vault = bind(self.chain.web3, "Vault", self.factory.functions.vaults(count - 1).call())
         self.vaults.append(vault)
         return vault
+
+    def state(self, vault: Contract) -> VaultState:
+        """As of the newest block."""
+        return read_one(self.chain.web3, self.lens.address, vault.address).state
 
     def announce(self, vault: Contract, name: str, *arguments: Any) -> ContractFunction:
         """The admin queues a change of `vault` at the Timelock; the call that makes it after the delay."""
@@ -156,7 +168,7 @@ class World:
 
     def _zap_payload(self, vault: Contract, amount: int) -> tuple[bytes, int]:
         """Swap cash into each stock in the vault's proportions; the shares to expect before costs."""
-        state = read_vault(self.chain.web3, vault.address).state
+        state = self.state(vault)
         values = policy.values(state)
         total = sum(values)
         legs: list[Leg] = [
@@ -230,6 +242,7 @@ def build_world(chain: LocalChain, day: Day) -> World:
         uniswap=deploy_uniswap(chain, deployer),
         board=chain.deploy(deployer, "FeedBoard"),
         arbitrageur=chain.deploy(deployer, "Arbitrageur"),
+        lens=chain.deploy(deployer, "VaultLens"),
     )
     _add_pools(world, day)
     world.mint(world.arbitrageur.address, ARBITRAGE_FUNDS, day)
