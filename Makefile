@@ -64,6 +64,10 @@ web: install ## build the page (web/) into offchain/api/static
 test-browser: install ## the page and the backtest's report in a real browser; needs chromium on the PATH
 	$(BIN)/pytest -p no:pytest-brownie -q tests/browser
 
+.PHONY: test-fleet
+test-fleet: install ## three keepers' workers, one killed, one frozen: VAULTS=200 on a real chain, none missed or doubled
+	$(BIN)/python -m tests.fleet.campaign $(if $(VAULTS),--vaults $(VAULTS))
+
 .PHONY: fuzz
 fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again
 	$(BIN)/python -m tests.stateful.campaign --steps $(or $(STEPS),100000) $(if $(SEED),--seed $(SEED))
