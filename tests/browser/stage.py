@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +51,7 @@ class Stage:
     depositor: LocalAccount
     poor: LocalAccount
     url: str = ""
+    forge: Callable[[bytes], bytes] = bytes  # what the node answers, as a dishonest one would
     config: dict[str, Any] = field(default_factory=dict)
 
     def refresh(self) -> None:
@@ -158,7 +159,7 @@ def serve(built: Stage) -> Iterator[None]:
                 found = requests.post(built.chain.url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
             except requests.RequestException:
                 return self.answer(502, "application/problem+json", b'{"code": "node_unavailable"}')
-            self.answer(200, "application/json", found.content)
+            self.answer(200, "application/json", built.forge(found.content))
 
         def answer(self, status: int, kind: str, body: bytes) -> None:
             try:

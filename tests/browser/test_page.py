@@ -477,6 +477,41 @@ def test_the_head_is_recomputed_and_both_values_are_shown(page: Tab, built: Stag
     assert page.text("#recomputed").strip() == page.text("#stored").strip() == head
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [("change", "field previous_head"), ("remove", "field previous_head"), ("cut", "The two differ")],
+)
+def test_a_node_that_forges_the_record_is_found_out(page: Tab, built: Stage, damage: str, said: str) -> None:
+    world = built.world
+    for _ in range(2):  # two more entries, both of the strategist
+        built.chain.send(world.deployer, world.timelock.functions.set_targets(built.vault.address, [4_000, 3_000, 2_000, 1_000]))
+    topic = built.chain.web3.keccak(text="RuleChanged(bytes32,uint256,string,uint256,bytes)").to_0x_hex()
+
+    def forge(content: bytes) -> bytes:
+        answers = json.loads(content)
+        for answer in answers if isinstance(answers, list) else [answers]:
+            found = answer.get("result")
+            if not isinstance(found, list):
+                continue
+            rules = [log for log in found if isinstance(log, dict) and log.get("topics", [""])[0] == topic]
+            if len(rules) < 3:
+                continue
+            if damage == "change":  # the last target of an entry
+                rules[-2]["data"] = rules[-2]["data"][:-1] + "9"
+            else:
+                found.remove(rules[-2] if damage == "remove" else rules[-1])
+        return json.dumps(answers).encode()
+
+    built.forge = forge
+    try:
+        page.visit(at(built, "verify"))
+        page.press("Recompute the head")
+        page.sees(said, "#verdict")
+        assert "Verified" not in page.text("#verdict")
+    finally:
+        built.forge = bytes
+
+
 def test_the_history_names_each_event(page: Tab, built: Stage) -> None:
     give_shares(built)
     page.visit(at(built, "history"))

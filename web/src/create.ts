@@ -391,7 +391,7 @@ function lacking(ready: Checked | undefined): string {
 }
 
 function verdict(ready: Checked | undefined, mistake: Mistake | undefined): VNode {
-  if (mistake) return h('div', { id: 'create-check' }, note('info', mistake.message))
+  if (mistake) return h('div', { id: 'create-check' }, note('info', 'to do: ', mistake.message))
   if (!ready) return h('div', { id: 'create-check' }, h('p', { class: 'working' }, 'Asking the contracts…'))
   const bad = ready.statuses.map((status, i) => (status === 0n ? '' : `${ready.tokens[i]?.symbol ?? `asset ${i + 1}`} ${STATUS[Number(status)] ?? 'has no usable price'}`)).filter(Boolean)
   return h(

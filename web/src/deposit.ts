@@ -1,12 +1,13 @@
 // Ways in: in kind, through a teller, by zap. The one that brings most shares comes first.
 
 import { decodeEventLog, isHex, type Abi, type Address, type Hex, type TransactionReceipt } from 'viem'
-import { tellerAbi, vaultAbi, zapAbi } from './abi'
+import { priceOracleAbi, tellerAbi, vaultAbi, zapAbi } from './abi'
 import { actor, app, changed } from './app'
 import { h, type Child, type VNode } from './dom'
 import { units, type Token } from './erc20'
 import { explain } from './errors'
 import { InputError, bps, exact, parseAmount, parseAddress, percent, same, tame, time, usd, WAD, amount as whole } from './format'
+import { attempt } from './node'
 import type { Plan } from './plan'
 import { review } from './run'
 import { choice, field, note, quantity, stranger } from './ui'
@@ -119,7 +120,7 @@ async function findOptions(vault: Vault, source: Token, amount: bigint, slippage
     (async () => {
       if (!app.config.quotes || !app.config.zap) return void problems.push('By zap: this server makes no quotes.')
       try {
-        found.push(zapIn(vault, app.config.zap, source, amount, await quote(vault, 'zap-in', { token: source.address, amount_units: amount, slippage_bps: slippage }), slippage, account))
+        found.push(await zapIn(vault, app.config.zap, source, amount, await quote(vault, 'zap-in', { token: source.address, amount_units: amount, slippage_bps: slippage }), slippage, account))
       } catch (error) {
         problems.push(`By zap: ${error instanceof InputError ? error.message : explain(error).text}`)
       }
@@ -176,8 +177,6 @@ export interface Quote {
   route: string[]
   leftovers: string[]
   leftoverValue: bigint
-  cost: bigint | undefined // bps, what the server says
-  executor: Address | undefined
 }
 
 /** The server's quote. What it says is checked: the page makes the call, its minimum and its price impact by itself. */
@@ -194,7 +193,6 @@ export async function quote(vault: Vault, kind: 'zap-in' | 'zap-out', query: Rec
   if (Number(body.chain_id) !== app.chainId || !same(String(body.vault), vault.address)) throw new InputError('the quote is for another vault or chain')
   const legs = Array.isArray(body.legs) ? (body.legs as Record<string, unknown>[]) : []
   const leftovers = Array.isArray(body.leftovers) ? (body.leftovers as Record<string, unknown>[]) : []
-  const cost = (body.cost as { total_bps?: unknown } | null | undefined)?.total_bps
   return {
     payload,
     via: (body.via as string[]).slice(0, 8).map(parseAddress),
@@ -210,25 +208,27 @@ export async function quote(vault: Vault, kind: 'zap-in' | 'zap-out', query: Rec
       return `${whole(digits(left.units) ?? 0n, Number(left.decimals) || 0)} ${tame(String(left.symbol), 14)}${value === undefined ? '' : ` (${usd(value)})`}`
     }),
     leftoverValue: leftovers.reduce((sum, left) => sum + (digits(left.value_usd_wad) ?? 0n), 0n),
-    cost: typeof cost === 'number' && Number.isFinite(cost) ? BigInt(Math.trunc(cost)) : undefined,
-    executor: typeof body.executor === 'string' ? parseAddress(body.executor) : undefined,
   }
 }
 
 const digits = (value: unknown): bigint | undefined => (/^\d{1,60}$/.test(String(value)) ? BigInt(String(value)) : undefined)
 
-/** The token's value at the oracle's prices, where it is of the basket. */
-export function pricedAt(vault: Vault, token: Token, amount: bigint): bigint | undefined {
+/** The token's value at the oracle's prices. */
+export async function pricedAt(vault: Vault, token: Token, amount: bigint): Promise<bigint | undefined> {
   const asset = vault.assets.find((item) => same(item.address, token.address))
-  return asset && asset.status === 0 ? valueOf(asset, amount) : undefined
+  if (asset) return asset.status === 0 ? valueOf(asset, amount) : undefined
+  const found = await attempt(app.node.readContract({
+    address: vault.oracle, abi: priceOracleAbi, functionName: 'prices', args: [[token.address]], blockNumber: vault.block.number,
+  }))
+  return found?.[1][0] === 0n ? (amount * found[0][0]!) / 10n ** BigInt(token.decimals) : undefined
 }
 
-function zapIn(vault: Vault, zap: Address, source: Token, amount: bigint, q: Quote, slippage: bigint, account: Address): Option {
+async function zapIn(vault: Vault, zap: Address, source: Token, amount: bigint, q: Quote, slippage: bigint, account: Address): Promise<Option> {
   const minimum = less(q.expected, slippage)
   if (minimum === 0n) throw new InputError('that is too little for any shares')
-  const value = pricedAt(vault, source, amount)
+  const value = await pricedAt(vault, source, amount)
   const own = value !== undefined && vault.priced ? costOf(value, worth(vault, q.expected) + q.leftoverValue) : undefined
-  const cost = own !== undefined ? own / 10n ** 14n : q.cost
+  const cost = own === undefined ? undefined : own / 10n ** 14n // the server's own figure does not count
   const deadline = vault.block.timestamp + BLOCK_MARGIN
   const says = `Deposit ${units(amount, source)} by zap`
   const facts: [string, string][] = [

@@ -14,7 +14,7 @@ export interface VNode {
 }
 
 const SVG = 'http://www.w3.org/2000/svg'
-const SVG_TAGS = new Set(['svg', 'rect', 'line', 'path', 'g', 'circle', 'polyline', 'title:svg'])
+const SVG_TAGS = new Set(['svg', 'rect', 'line', 'path', 'g', 'circle', 'polyline'])
 const known = new WeakMap<Element, Attributes>()
 
 export function h(tag: string, attributes: Attributes = {}, ...children: Children[]): VNode {

@@ -8,7 +8,7 @@ import { explain } from './errors'
 import { amount, tame, time, usd } from './format'
 import { latest, logs } from './node'
 import { address, facts, note } from './ui'
-import type { Vault } from './vault'
+import { sharePrice, type Vault } from './vault'
 
 const FLOWS = [
   parseAbiItem('event MintedInKind(address indexed caller, address indexed receiver, uint256 shares, uint256[] amounts, uint256 flow_sequence)'),
@@ -25,6 +25,7 @@ interface Item {
 }
 
 let items: Item[] | undefined
+let points: [number, bigint][] = [] // time, share price in USD WAD
 let itemsFor = ''
 let problem = ''
 let shown = 50
@@ -41,7 +42,7 @@ export function historyView(vault: Vault): VNode {
     h('h2', { id: 'history-title' }, 'History'),
     h('p', { class: 'soft' }, 'From the vault’s own events, newest first.'),
     problem ? note('error', problem) : null,
-    items === undefined ? h('p', { class: 'working' }, 'Reading events…') : null,
+    items === undefined ? h('p', { class: 'working' }, 'Reading events…') : priceChart(vault),
     h('ol', { class: 'events' }, (items ?? []).slice(0, shown).map((item) =>
       h('li', { key: `${item.transaction}${item.index}` }, h('span', { class: 'soft' }, `Block ${item.block} `), item.what, ' ', address(item.transaction)))),
     items && items.length > shown ? h('button', { type: 'button', onclick: () => { shown += 50; changed() } }, `Show more (${items.length - shown})`) : null,
@@ -56,6 +57,7 @@ async function load(vault: Vault, key: string): Promise<void> {
     ])
     if (itemsFor !== key) return
     problem = ''
+    points = audit.map((entry) => pricePoint(entry, vault)).filter((point) => point !== undefined)
     items = [...audit.map((entry) => item(entry, said(entry, vault))), ...flows.map((flow) => item(flow, told(flow, vault)))].sort(
       (a, b) => Number(b.block - a.block) || b.index - a.index,
     )
@@ -63,6 +65,34 @@ async function load(vault: Vault, key: string): Promise<void> {
     problem = explain(error).text
   }
   changed()
+}
+
+/** What a share was worth when the vault last recorded prices, at the oracle's prices of that moment. */
+function pricePoint(entry: Entry, vault: Vault): [number, bigint] | undefined {
+  if (entry.eventName !== 'SessionOpened' && entry.eventName !== 'Rebalanced') return undefined
+  const { prices, supply, time: at } = entry.args
+  const balances = entry.eventName === 'Rebalanced' ? entry.args.balances_after : entry.args.balances
+  if (prices.length !== vault.assets.length || supply === 0n) return undefined // another basket
+  const nav = balances.reduce((sum, units, i) => sum + (units * prices[i]!) / 10n ** BigInt(vault.assets[i]!.decimals), 0n)
+  return [Number(at), (nav * 10n ** 18n) / supply]
+}
+
+function priceChart(vault: Vault): VNode | null {
+  const all: [number, bigint][] = vault.priced ? [...points, [Number(vault.block.timestamp), sharePrice(vault)]] : points
+  if (all.length < 2) return null
+  const values = all.map(([, price]) => Number(price / 10n ** 12n) / 1e6)
+  const [low, high] = [Math.min(...values), Math.max(...values)]
+  const [first, last] = [all[0]![0], all.at(-1)![0]]
+  const x = (at: number): string => (((at - first) / Math.max(last - first, 1)) * 100).toFixed(2)
+  const y = (value: number): string => (high === low ? 50 : 95 - ((value - low) / (high - low)) * 90).toFixed(2)
+  const said = `From ${usd(all[0]![1])} on ${time(first)} to ${usd(all.at(-1)![1])} on ${time(last)}; lowest $${low.toFixed(4)}, highest $${high.toFixed(4)}.`
+  return h(
+    'figure', { class: 'chart' },
+    h('div', { role: 'img', 'aria-label': `Price of a share. ${said}` },
+      h('svg', { class: 'price', viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+        h('polyline', { points: all.map(([at], i) => `${x(at)},${y(values[i]!)}`).join(' ') }))),
+    h('figcaption', { class: 'soft' }, `Price of a share where the vault recorded prices (sessions and trades), and now. ${said}`),
+  )
 }
 
 const item = (log: { blockNumber: bigint; logIndex: number; transactionHash: string }, what: string): Item => ({
@@ -120,7 +150,7 @@ export function verifyView(vault: Vault): VNode {
           mine.broken
             ? note('error', `The record breaks in block ${mine.broken.block}, transaction ${mine.broken.transaction}, field ${mine.broken.field}: ${mine.broken.reason}.`)
             : mine.recomputed === mine.stored
-              ? note('good', 'The two are equal: the record is complete and unchanged.')
+              ? h('p', { class: 'note good' }, h('strong', {}, 'Verified: '), 'The two are equal: the record is complete and unchanged.')
               : note('error', 'The two differ: entries at the end are missing or changed.'),
         )
       : null,

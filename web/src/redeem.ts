@@ -139,7 +139,7 @@ async function find(vault: Vault, into: Token, shares: bigint, slippage: bigint,
       if (!app.config.quotes || !app.config.zap) return void problems.push('By zap: this server makes no quotes.')
       try {
         const answer = await quote(vault, 'zap-out', { token: into.address, shares_units: shares, skip: form.skip, slippage_bps: slippage })
-        found.push(zapOut(vault, app.config.zap, into, shares, answer, slippage, account))
+        found.push(await zapOut(vault, app.config.zap, into, shares, answer, slippage, account))
       } catch (error) {
         problems.push(`By zap: ${error instanceof InputError ? error.message : explain(error).text}`)
       }
@@ -175,12 +175,12 @@ function throughTeller(vault: Vault, teller: Teller, into: Token, shares: bigint
   }
 }
 
-function zapOut(vault: Vault, zap: Address, into: Token, shares: bigint, q: Quote, slippage: bigint, account: Address): Option {
+async function zapOut(vault: Vault, zap: Address, into: Token, shares: bigint, q: Quote, slippage: bigint, account: Address): Promise<Option> {
   const minimum = less(q.expected, slippage)
-  const value = pricedAt(vault, into, q.expected)
+  const value = await pricedAt(vault, into, q.expected)
   const paid = vault.assets.reduce((sum, asset, i) => sum + valueOf(asset, redeemAmounts(vault, shares, form.skip)[i]!), 0n)
   const own = value !== undefined && vault.priced ? costOf(paid, value + q.leftoverValue) : undefined
-  const cost = own !== undefined ? own / 10n ** 14n : q.cost
+  const cost = own === undefined ? undefined : own / 10n ** 14n
   const deadline = vault.block.timestamp + MARGIN
   const facts: [string, string][] = [
     ['You give exactly', units(shares, vault.share)],

@@ -225,8 +225,12 @@ function confirmed(mine: Run, receipt: TransactionReceipt): void {
   mine.phase = 'confirmed'
   mine.message = `Confirmed in block ${receipt.blockNumber}. ${mine.plan.done(receipt)}`
   announce(mine.message)
+  show()
   void refresh(true)
 }
+
+/** On a small screen the outcome would be below the facts. */
+const show = (): void => void setTimeout(() => document.getElementById('outcome')?.scrollIntoView({ block: 'center' }), 50)
 
 function failed(mine: Run, error: unknown): void {
   const failure: Failure = error instanceof Stop ? { kind: 'refused', text: error.message } : explain(error)
@@ -234,11 +238,13 @@ function failed(mine: Run, error: unknown): void {
   for (const step of mine.steps) if (step.state !== 'done') step.state = step.state === 'failed' || step.state === 'sent' ? 'failed' : 'to do'
   mine.phase = failure.kind === 'declined' ? 'review' : 'failed'
   announce(failure.text)
+  show()
 }
 
 function say(mine: Run, text: string): void {
   mine.message = text
   announce(text)
+  show()
   changed()
 }
 
@@ -255,10 +261,13 @@ function view(): Child {
     ]),
     ...plan.warnings.map((text) => note('warning', text)),
     phase === 'preparing' ? h('p', {}, 'Reading approvals…') : steps(mine),
-    phase === 'confirmed' ? note('good', mine.message) : null,
-    phase === 'signers' ? note('info', mine.message) : null,
-    phase === 'working' ? h('p', { class: 'working' }, mine.message) : null,
-    mine.problem ? note(mine.problem.kind === 'declined' ? 'info' : 'error', mine.problem.text) : null,
+    h(
+      'div', { id: 'outcome' },
+      phase === 'confirmed' ? note('good', mine.message) : null,
+      phase === 'signers' ? note('info', mine.message) : null,
+      phase === 'working' ? h('p', { class: 'working' }, mine.message) : null,
+      mine.problem ? note(mine.problem.kind === 'declined' ? 'info' : 'error', mine.problem.text) : null,
+    ),
     consent(mine),
     buttons(mine),
     details(mine),
@@ -273,7 +282,7 @@ function steps(mine: Run): VNode {
         'li', { key: `${i}${step.says}`, class: `step ${step.state.replaceAll(' ', '-')}` },
         h('span', {}, step.says),
         h('span', { class: 'state' }, ` ${step.state}`),
-        step.hash ? address(step.hash) : null,
+        step.hash ? [' ', address(step.hash)] : null,
       ),
     ),
   )
