@@ -247,7 +247,8 @@ def measure(chain: LocalChain, sizes: Sequence[int]) -> list[common.Row]:
         rows += [
             common.row("requests", REPEATED, ours_n, each, "call by call", None, "requests", "answer",
                        eth_calls=ours_calls, **times),
-            common.row("read and decide", REPEATED, ours_s, naive_s / NAIVE * REPEATED, "call by call", None, "s", **times),
+            common.row("read and decide", REPEATED, ours_s, naive_s / NAIVE * REPEATED, "call by call", None, "s",
+                       **times),
         ]  # fmt: skip
     return rows + deciding(list(known.values()), at.time) + modelled(rows, max(sizes))
 
