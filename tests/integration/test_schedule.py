@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +16,14 @@ from web3.contract import Contract
 from offchain.chain.contracts import bind
 from offchain.demo.market import Day
 from offchain.demo.world import World
+from offchain.keeper.database import open_database
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Keeper, Outcome
 from offchain.keeper.rhythm import Rhythm
-from offchain.keeper.schedule import Heads, Job, Worker, run
+from offchain.keeper.schedule import Heads, Job, Slots, Worker, run, run_settings
 from offchain.keeper.watch import Watch
 from offchain.policy import Mode
+from offchain.settings import load_settings
 from tests.support.anvil import anvil
 from tests.support.demo_vault import FIRST, funded_vault, make_keeper
 
@@ -133,6 +137,57 @@ def test_a_subscription_tells_of_a_block_at_once(world: World, vault: Contract, 
         heads.end()
         for thread in threads:
             thread.join()
+
+
+# ---------------------------------------------------------------- by the settings
+
+
+def test_a_file_of_settings_keeps_several_vaults_and_moves_targets(
+    world: World, vaults: list[Contract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is signed; what would be is in the journal. A line that was missed is made up for at the start."""
+    monkeypatch.chdir(tmp_path)
+    first, second = (vault.address for vault in vaults)
+    names = ["tAAPL", "tJPM", "tXOM", "tUSD"]
+    rows = [f"{FIRST.timestamp - (3 - i) * DAY},{100 + i},{100 - i},{100 + i % 2},1" for i in range(3)]
+    Path("prices.csv").write_text("\n".join([",".join(["date", *names]), *rows]))
+    Path("evenkeel.toml").write_text(
+        f"""
+        rpc_url = "{world.chain.url}"
+        executor = "{world.executor.address}"
+        v2_factories = ["{world.uniswap.v2_factory.address}"]
+        simulate_as = "{world.deployer.address}"
+        poll_seconds = 0.05
+        [[vaults]]
+        address = "{first}"
+        interval_seconds = 86_400
+        [vaults.strategy]
+        name = "fixed"
+        settings = {{ weights = {{ tAAPL = 0.4, tJPM = 0.2, tXOM = 0.2, tUSD = 0.2 }} }}
+        data = {{ source = "csv", path = "prices.csv" }}
+        [[vaults]]
+        address = "{second}"
+        cron = "0 0 1 1 *"
+        """
+    )
+    settings, stop = load_settings(), threading.Event()
+    with closing(Journal(settings.journal)) as journal:
+        engine = open_database(settings.journal)
+        Slots(engine).done(world.chain.web3.eth.chain_id, second, "rebalance", 0)
+        service = threading.Thread(target=run_settings, args=(settings, world.chain.web3, stop))
+        service.start()
+        try:
+            until(lambda: len(journal.runs(first)) >= 2 and bool(journal.runs(second)))
+        finally:
+            stop.set()
+            service.join()
+        reasons = sorted(run.reason for run in journal.runs(first))
+        assert reasons[0].startswith("dry run, would act: fixed: moves the targets by 2000 bps, all the way")
+        assert reasons[1].startswith("no trigger")
+        assert journal.runs(second)[0].reason.startswith("no trigger")
+        done_at = Slots(engine).done_at(world.chain.web3.eth.chain_id, second, "rebalance")
+        assert done_at is not None and done_at > time.time() - PATIENCE
+        engine.dispose()
 
 
 # ---------------------------------------------------------------- bands that flicker

@@ -18,10 +18,9 @@ from offchain.demo.world import World
 from offchain.keeper.database import open_database
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.overview import read_ledger
-from offchain.keeper.targets import FromHistory, Strategist, Wanted
-from offchain.settings import StrategySettings
+from offchain.keeper.targets import Strategist, Wanted
 from tests.support.anvil import anvil
-from tests.support.demo_vault import FIRST, funded_vault, make_keeper
+from tests.support.demo_vault import funded_vault, make_keeper
 
 DAY = 86_400
 NAMES = [*(stock.symbol for stock in STOCKS), "tUSD"]  # targets 30, 25, 20 and 25 %; limits 5 to 60 %
@@ -214,20 +213,3 @@ def test_two_strategists_at_once_take_one_step(world: World, vault: Contract, jo
     assert found.count(Status.CONFIRMED) == 1
     assert sent(world) - before == 1
     assert targets(world, vault) == [4_000, 2_000, 1_667, 2_333]
-
-
-def test_a_strategy_of_this_package_from_a_file(
-    world: World, vault: Contract, journal: Journal, tmp_path: Path
-) -> None:
-    """Weights by the inverse of the variance of three days' prices, the last of them the chain's today."""
-    file = tmp_path / "prices.csv"
-    days = [FIRST.timestamp - n * DAY for n in (2, 1, 0)]
-    moves = ((1.0, 1.01, 1.0), (1.0, 1.02, 1.0), (1.0, 1.02, 1.0), (1.0, 1.005, 1.0))
-    lines = [",".join(["date", *NAMES])]
-    lines += [f"{day},{','.join(str(column[i]) for column in moves)}" for i, day in enumerate(days)]
-    file.write_text("\n".join(lines))
-    settings = StrategySettings(name="min-variance", data={"source": "csv", "path": str(file)})
-    outcome = make_strategist(world, vault, journal, FromHistory.of(settings)).once()
-    assert outcome.status == Status.CONFIRMED, outcome.reason
-    moved = targets(world, vault)
-    assert moved[3] > 2_500 and sum(moved) == 10_000
