@@ -68,6 +68,18 @@ test-browser: install ## the page and the backtest's report in a real browser; n
 test-fleet: install ## three keepers' workers, one killed, one frozen: VAULTS=200 on a real chain, none missed or doubled
 	$(BIN)/python -m tests.fleet.campaign $(if $(VAULTS),--vaults $(VAULTS))
 
+.PHONY: test-api-fuzz
+API_FUZZ := .venv/api-fuzz
+API_FUZZ_STAMP := $(API_FUZZ)/.installed-$(call checksum,tests/api/schemathesis_requirements.txt)
+
+test-api-fuzz: $(API_FUZZ_STAMP) ## schemathesis against the API on a local chain (EXAMPLES=n a case, SEED=n)
+	$(BIN)/python -m tests.api.fuzz $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
+
+$(API_FUZZ_STAMP): tests/api/schemathesis_requirements.txt | install
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(API_FUZZ)
+	$(BIN)/uv pip install --system-certs --python $(API_FUZZ)/bin/python -r $<
+	@touch $@
+
 .PHONY: fuzz
 fuzz: install ## random steps against the model and the invariants: STEPS=1000000, SEED=n to run one again
 	$(BIN)/python -m tests.stateful.campaign --steps $(or $(STEPS),100000) $(if $(SEED),--seed $(SEED))

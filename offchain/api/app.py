@@ -10,7 +10,9 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from offchain import __version__
 from offchain.api.demo_wallet import DemoWallet
@@ -59,8 +61,9 @@ def create_app(source: Source, options: Options | None = None) -> FastAPI:
     )
     app.state.source, app.state.limits = source, options.limits
     app.state.demo_wallet = options.wallet.account.address if options.wallet else None
-    add_handlers(app)
-    for more in (router, *options.routers, _node(), _pages(options)):
+    routers = (router, *options.routers, _node())
+    add_handlers(app, lambda path: allowed_methods(routers, path))
+    for more in (*routers, _pages(options, routers)):
         app.include_router(more)
     if options.origins:
         app.add_middleware(
@@ -72,6 +75,15 @@ def create_app(source: Source, options: Options | None = None) -> FastAPI:
         )
     app.add_middleware(Edge, rates=options.rates, hosts=options.hosts)
     return app
+
+
+def allowed_methods(routers: Sequence[APIRouter], path: str) -> set[str]:
+    """What the routes at that path answer to, all of them together; none where there is no such path."""
+    found: set[str] = set()
+    for route in (route for more in routers for route in more.routes if isinstance(route, APIRoute)):
+        if route.path_regex.match(path):
+            found |= route.methods
+    return found
 
 
 def _node() -> APIRouter:
@@ -96,7 +108,7 @@ def _node() -> APIRouter:
         operation_id="rpc",
         responses={"4XX": PROBLEM, 204: {"description": "only notifications: nothing to say"}},
         openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": RPC_SCHEMA}}}
+            "requestBody": {"required": True, "content": {"application/json": {"schema": RPC_SCHEMA}}},
         },
     )
     async def rpc(request: Request) -> Response:
@@ -110,15 +122,11 @@ def _node() -> APIRouter:
     return routes
 
 
-RPC_SCHEMA = {
-    "oneOf": [
-        {"type": "object", "required": ["jsonrpc", "method"], "properties": {"method": {"type": "string"}}},
-        {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": 50},
-    ]
-}
+# Any JSON: what is no call, or no batch of them, is answered with an error of JSON-RPC, as clients expect.
+RPC_SCHEMA = {"description": "a JSON-RPC call or a batch of at most 50"}
 
 
-def _pages(options: Options) -> APIRouter:
+def _pages(options: Options, routers: Sequence[APIRouter]) -> APIRouter:
     """The demo's wallet and the built page; last, since it takes every path that is left."""
     routes = APIRouter(include_in_schema=False)
     wallet = options.wallet
@@ -141,7 +149,7 @@ def _pages(options: Options) -> APIRouter:
     def page(path: str) -> Response:
         """A file of the built page, or the page itself."""
         if path.startswith(NOT_PAGES) or path == "v1":
-            raise Problem("not_found", "no such path")
+            raise HTTPException(405) if allowed_methods(routers, f"/{path}") else HTTPException(404)
         root = options.static.resolve()
         wanted = (root / path).resolve() if "\0" not in path else root
         if path and wanted.is_file() and wanted.is_relative_to(root) and wanted.name != "index.html":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -117,12 +117,14 @@ def explained(error: Exception) -> Problem:
     return Problem("internal", "something went wrong here; quote the request_id")
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Every error of the application becomes problem+json."""
+def add_handlers(app: FastAPI, allowed: Callable[[str], set[str]]) -> None:
+    """Every error of the application becomes problem+json. `allowed`: the methods that a path answers to."""
 
     def handle(request: Request, error: Exception) -> JSONResponse:
         request_id = str(request.state.request_id)
         told = explained(error)
+        if told.code == "method_not_allowed":  # the framework names those of one route only
+            told.headers = {"allow": ", ".join(sorted(allowed(request.url.path) or {"GET"}))}
         if told.code in ("internal", "node_unavailable"):
             _log.error("request failed", code=told.code, request_id=request_id, exc_info=error)
         return problem_response(told.code, told.detail, request_id, errors=told.errors, headers=told.headers)
