@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import random
+from contextlib import chdir
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as D
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from prezzemolo.avl_tree import AVLTree
-from rp2.accounting_engine import AccountingEngine
-from rp2.configuration import Configuration
-from rp2.in_transaction import InTransaction
-from rp2.input_data import InputData
-from rp2.out_transaction import OutTransaction
-from rp2.plugin.country.us import US
-from rp2.rp2_decimal import RP2Decimal
-from rp2.tax_engine import compute_tax
-from rp2.transaction_set import TransactionSet
 
 from offchain.audit.harvest import harvest, tax_per_token
 from offchain.audit.lots import (
@@ -37,6 +29,18 @@ from offchain.audit.lots import (
 )
 from offchain.policy import WAD
 from tests.offchain.test_planner_joint import pair, planned, vault
+
+with TemporaryDirectory() as folder, chdir(folder):  # RP2 makes a log file where it is imported
+    from prezzemolo.avl_tree import AVLTree
+    from rp2.accounting_engine import AccountingEngine
+    from rp2.configuration import Configuration
+    from rp2.in_transaction import InTransaction
+    from rp2.input_data import InputData
+    from rp2.out_transaction import OutTransaction
+    from rp2.plugin.country.us import US
+    from rp2.rp2_decimal import RP2Decimal
+    from rp2.tax_engine import compute_tax
+    from rp2.transaction_set import TransactionSet
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 RULES = [Method.FIFO, Method.LIFO, Method.HIFO, Method.AVERAGE]
