@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from multiprocessing.context import ForkServerContext
@@ -60,7 +60,12 @@ def run(
                     console.print(f"{len(verdicts)} runs")
 
         with ThreadPoolExecutor(jobs) as pool:
-            for one in [pool.submit(work) for _ in range(jobs)]:
+            working = [pool.submit(work) for _ in range(jobs)]
+            try:
+                wait(working)
+            except KeyboardInterrupt:  # those under way are finished, and what was done is told
+                list(waiting)
+            for one in working:
                 one.result()
     return verdicts
 

@@ -26,9 +26,9 @@ from tests.faults.proxy import Proxy
 from tests.faults.scenario import CREWS, Fault, Scenario
 from tests.faults.stage import Stage
 
-TICK_SECONDS = 0.03
-REQUESTS_A_BLOCK = 15  # so that the chain is as fast as the keepers are, on any machine
-BLOCK_EVERY_SECONDS = 1.0  # at least
+TICK_SECONDS = 0.05
+REQUESTS_A_BLOCK = 10  # so that the chain is as fast as the keepers are, on any machine
+BLOCK_EVERY_SECONDS = 0.5  # at least
 BLOCK_SECONDS = 12
 TROUBLE_SECONDS = 20  # then the nodes are well again
 MOST_SECONDS = 180  # until all is settled

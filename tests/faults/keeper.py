@@ -35,7 +35,7 @@ from offchain.keeper.loop import Keeper
 
 TIMEOUT_SECONDS = 1.0  # of one request to the node
 LOCK_SECONDS = 1  # that the journal waits for another writer
-PAUSE_SECONDS = 0.05  # between two looks
+PAUSE_SECONDS = 0.2  # between two looks
 CONFIRMATIONS = 2
 DEADLINE_SECONDS = 1_200
 
@@ -90,7 +90,7 @@ def _looks(orders: Orders) -> None:
         web3,
         account,
         receipt_timeout_seconds=1,
-        poll_seconds=0.02,
+        poll_seconds=0.1,
         confirmations=CONFIRMATIONS,
         replace_after_seconds=60,
     )
