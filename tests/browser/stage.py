@@ -1,4 +1,4 @@
-"""What the page's tests play on: a chain with vaults of odd tokens, and a server of the page with nothing but a node."""
+"""What the page's tests play on: a chain with vaults of odd tokens, and a server with nothing but a node behind it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ from tests.support.evm import ROOT, artifact
 
 STATIC = ROOT / "offchain" / "api" / "static"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self';"
-    " manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    " connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 HOSTILE_NAME = "<img src=x onerror=ran()>\u202egnp.x\u202c Basket"
 HOSTILE_SYMBOL = "<script>ran()</script>\u202eX"
 FIRST = history(2)[0]
@@ -44,7 +49,9 @@ class Stage:
     world: World
     vault: Contract  # of the odd tokens
     plain: Contract  # the demo's basket
-    tokens: list[Contract]  # of `vault`: honest, with ERC-2612 (shares of `plain`), with a hostile name, like USDT
+    tokens: list[
+        Contract
+    ]  # of `vault`: honest, with ERC-2612 (shares of `plain`), with a hostile name, like USDT
     feeds: list[Contract]
     prices: list[int]
     teller: Contract
@@ -80,7 +87,9 @@ def build(chain: Anvil) -> Stage:
     tokens, feeds = [world.tokens[0], plain, hostile, tether], [world.feeds[0]]
     for token, price in zip(tokens[1:], prices[1:], strict=True):
         feed = chain.deploy(deployer, "TestFeed", PRICE_DECIMALS, "ODD / USD", price)
-        chain.send(deployer, world.oracle.functions.set_feed(token.address, feed.address, DAY, 10**15, 10**23))
+        chain.send(
+            deployer, world.oracle.functions.set_feed(token.address, feed.address, DAY, 10**15, 10**23)
+        )
         feeds.append(feed)
     depositor, poor = chain.accounts[6], chain.accounts[7]
     for account, worth in ((deployer, 400_000), (depositor, 20_000)):
@@ -90,7 +99,9 @@ def build(chain: Anvil) -> Stage:
         world.approve(account, plain.address)
     vault = _odd_vault(world, tokens, prices)
     for token in (tokens[0], *tokens[2:]):
-        chain.send(deployer, token.functions.mint(depositor.address, MINT * 10 ** token.functions.decimals().call()))
+        chain.send(
+            deployer, token.functions.mint(depositor.address, MINT * 10 ** token.functions.decimals().call())
+        )
     stage = Stage(chain, world, vault, plain, tokens, feeds, prices, vault, depositor, poor)
     stage.teller = _add_teller(stage, plain)
     return stage
@@ -156,7 +167,9 @@ def serve(built: Stage) -> Iterator[None]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             try:
-                found = requests.post(built.chain.url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
+                found = requests.post(
+                    built.chain.url, data=body, headers={"Content-Type": "application/json"}, timeout=30
+                )
             except requests.RequestException:
                 return self.answer(502, "application/problem+json", b'{"code": "node_unavailable"}')
             self.answer(200, "application/json", built.forge(found.content))

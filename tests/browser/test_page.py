@@ -123,7 +123,10 @@ def test_hostile_names_are_texts(page: Tab, built: Stage) -> None:
     page.sees("<img src=x onerror=ran()>")
     assert page.evaluate("document.querySelectorAll('main img, main script').length") == 0
     assert page.evaluate("window.wasRun ?? false") is False
-    assert page.evaluate(r"/[\u202a-\u202e\u2066-\u2069]/.test(document.body.innerText + document.title)") is False
+    assert (
+        page.evaluate(r"/[\u202a-\u202e\u2066-\u2069]/.test(document.body.innerText + document.title)")
+        is False
+    )
     assert page.complaints() == []
 
 
@@ -180,7 +183,9 @@ def test_a_deposit_in_kind_with_exact_approvals(page: Tab, built: Stage) -> None
     page.sees("You would pay now")
     page.press("Review")
     page.sees("Reset the old approval of", "dialog")
-    assert page.evaluate("document.querySelectorAll('.step').length") == 5  # reset, three approvals, the deposit
+    assert (
+        page.evaluate("document.querySelectorAll('.step').length") == 5
+    )  # reset, three approvals, the deposit
     page.press("Confirm in the wallet")
     page.sees("Confirmed in block", "dialog")
     assert "You received 1,000 ekODD." in page.text("dialog")
@@ -192,7 +197,9 @@ def test_a_deposit_in_kind_with_exact_approvals(page: Tab, built: Stage) -> None
     ]
     assert len(approved) == 4 and 0 in approved and all(amount < 2**128 for amount in approved)
     # what is left is the tolerance of half a percent, no more
-    spent = [1000 * 10**18 * t.functions.balanceOf(built.vault.address).call() // 10**24 for t in built.tokens]
+    spent = [
+        1000 * 10**18 * t.functions.balanceOf(built.vault.address).call() // 10**24 for t in built.tokens
+    ]
     for left, amount in list(zip(allowances(built, built.vault.address), spent, strict=True))[1:]:
         assert left <= amount * 6 // 1000
     page.press("Close")
@@ -213,7 +220,10 @@ def test_a_deposit_by_permit_is_one_signature_and_one_transaction(page: Tab, bui
     assert page.wallet.methods().count("eth_sendTransaction") == 1
     assert page.wallet.methods().count("eth_signTypedData_v4") == 1
     assert allowances(built, built.teller.address)[1] == 0
-    minimum = int(next(p for m, p in page.wallet.asked if m == "eth_sendTransaction")[0]["data"][10 + 128 : 10 + 192], 16)
+    minimum = int(
+        next(p for m, p in page.wallet.asked if m == "eth_sendTransaction")[0]["data"][10 + 128 : 10 + 192],
+        16,
+    )
     got = built.shares(built.depositor)
     assert 496 * 10**18 < got < 498 * 10**18  # 0.6 %, no surcharge: the basket wants this asset
     assert got * 994 // 1000 <= minimum <= got
@@ -228,7 +238,9 @@ def test_a_permit_that_somebody_else_spent_does_not_fail_the_deposit(page: Tab, 
     page.press("Review")
     page.sees("Sign a permit", "dialog")
 
-    def spend() -> None:  # somebody uses the signature that the page has just got, with the same allowance as result
+    def spend() -> (
+        None
+    ):  # somebody uses the signature that the page has just got, with the same allowance as result
         data = next(p for m, p in reversed(wallet.asked) if m == "eth_signTypedData_v4")[1]
         message = json.loads(data)
         signed = built.depositor.sign_typed_data(full_message=message)
@@ -256,7 +268,10 @@ def test_a_wallet_that_batches_confirms_once(page: Tab, built: Stage, status: st
     page.fill("amount", "1000")
     page.press("Review")
     page.wait_for("document.querySelectorAll('.step').length === 5")
-    assert page.evaluate("document.querySelector('.steps').getAttribute('aria-label')") == "Steps, all in one confirmation"
+    assert (
+        page.evaluate("document.querySelector('.steps').getAttribute('aria-label')")
+        == "Steps, all in one confirmation"
+    )
     page.press("Confirm in the wallet")
     page.sees("Confirmed in block", "dialog")
     assert page.wallet.methods().count("wallet_sendCalls") == 1
@@ -369,7 +384,9 @@ def give_shares(built: Stage, shares: int = 1000 * 10**18 + 12_345) -> None:
     for token in built.tokens:
         built.chain.send(built.depositor, token.functions.approve(built.vault.address, 10**40))
     amounts = [2**200] * 4
-    built.chain.send(built.depositor, built.vault.functions.mint_in_kind(shares, amounts, built.depositor.address))
+    built.chain.send(
+        built.depositor, built.vault.functions.mint_in_kind(shares, amounts, built.depositor.address)
+    )
 
 
 def test_max_redeems_every_share(page: Tab, built: Stage) -> None:
@@ -402,7 +419,10 @@ def test_a_broken_token_is_found_and_left_behind(page: Tab, built: Stage) -> Non
     page.sees("left behind, you forfeit", "dialog")
     page.press("Confirm in the wallet")
     page.sees("Confirmed in block", "dialog")
-    gained = [t.functions.balanceOf(built.depositor.address).call() - b for t, b in zip(built.tokens, before, strict=True)]
+    gained = [
+        t.functions.balanceOf(built.depositor.address).call() - b
+        for t, b in zip(built.tokens, before, strict=True)
+    ]
     assert all(gained[:3]) and gained[3] == 0
     assert built.shares(built.depositor) == 0
 
@@ -414,7 +434,9 @@ def test_a_redemption_through_the_teller_has_a_minimum(page: Tab, built: Stage) 
     page.choose("into", built.tokens[1].address)
     page.fill("shares", "300")
     page.sees("Through the teller")
-    page.sees("You will be asked to type your consent")  # 0.6 % and 1.6 %: it moves the basket away from its targets
+    page.sees(
+        "You will be asked to type your consent"
+    )  # 0.6 % and 1.6 %: it moves the basket away from its targets
     page.press("Review")
     page.sees("You receive at least", "dialog")
     page.evaluate("document.getElementById('confirm').click(), 1")
@@ -484,7 +506,10 @@ def test_the_head_is_recomputed_and_both_values_are_shown(page: Tab, built: Stag
 def test_a_node_that_forges_the_record_is_found_out(page: Tab, built: Stage, damage: str, said: str) -> None:
     world = built.world
     for _ in range(2):  # two more entries, both of the strategist
-        built.chain.send(world.deployer, world.timelock.functions.set_targets(built.vault.address, [4_000, 3_000, 2_000, 1_000]))
+        built.chain.send(
+            world.deployer,
+            world.timelock.functions.set_targets(built.vault.address, [4_000, 3_000, 2_000, 1_000]),
+        )
     topic = built.chain.web3.keccak(text="RuleChanged(bytes32,uint256,string,uint256,bytes)").to_0x_hex()
 
     def forge(content: bytes) -> bytes:
@@ -552,7 +577,8 @@ def test_a_deposit_by_keyboard_alone_on_a_phone(page: Tab, built: Stage) -> None
     for _ in range(12):  # the focus stays in the dialog
         page.key("Tab")
         assert page.evaluate(
-            "document.querySelector('dialog').contains(document.activeElement) || document.activeElement === document.body"
+            "document.querySelector('dialog').contains(document.activeElement)"
+            " || document.activeElement === document.body"
         )
     tab_to("button confirm")
     page.wait_for("!document.getElementById('confirm').hasAttribute('aria-disabled')")
@@ -599,7 +625,9 @@ def test_a_vault_is_created_after_the_contracts_have_checked_it(page: Tab, built
     page.press("Confirm in the wallet")
     page.sees("Confirmed in block", "dialog")
     factory = built.world.factory
-    made = bind(built.chain.web3, "Vault", factory.functions.vaults(factory.functions.vault_count().call() - 1).call())
+    made = bind(
+        built.chain.web3, "Vault", factory.functions.vaults(factory.functions.vault_count().call() - 1).call()
+    )
     assert made.functions.symbol().call() == "ekMADE"
     assert made.functions.balanceOf(built.depositor.address).call() > 98 * 10**18
     page.press("Close")
@@ -611,9 +639,13 @@ def test_weights_come_from_a_csv_file(page: Tab, built: Stage, tmp_path: Path) -
     page.visit(f"{built.url}#/create")
     page.press("Load the weights")
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    lines = [f"{token.address},{target}" for token, target in zip(built.tokens, (40, 30, 20, 10), strict=True)]
+    lines = [
+        f"{token.address},{target}" for token, target in zip(built.tokens, (40, 30, 20, 10), strict=True)
+    ]
     good.write_text("\n".join(["token,target %", *lines]))
-    bad.write_text("\n".join([*lines[:2], "0x5FbDB2315678afecb367f032d93F642f64180aA4,3", "=cmd|' /C calc'!A0,5"]))
+    bad.write_text(
+        "\n".join([*lines[:2], "0x5FbDB2315678afecb367f032d93F642f64180aA4,3", "=cmd|' /C calc'!A0,5"])
+    )
     page.upload("csv", bad)
     page.sees("Line 3: The checksum of this address is wrong")
     page.upload("csv", good)
@@ -698,7 +730,9 @@ def test_axe_finds_nothing_in_the_review(page: Tab, built: Stage, scheme: str) -
 
 def violations(page: Tab) -> list[str]:
     page.evaluate(AXE.read_text() + "; 1")
-    found = page.evaluate("axe.run(document).then(r => r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)]))")
+    found = page.evaluate(
+        "axe.run(document).then(r => r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)]))"
+    )
     return [json.dumps(item) for item in found]
 
 
@@ -708,5 +742,7 @@ def test_nothing_scrolls_sideways(page: Tab, built: Stage, view: str, width: int
     page.size(width, 740, phone=True)
     page.visit(built.url + view.format(vault=built.vault.address))
     page.wait_for("document.querySelector('.working') === null")
-    scroll, client = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    scroll, client = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
     assert scroll <= client == width

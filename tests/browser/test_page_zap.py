@@ -42,11 +42,15 @@ def place() -> Iterator[Place]:
         made = Place(chain, world, vault)
         world.mint(made.depositor.address, 30_000_000, FIRST)
         world.approve(made.depositor, vault.address)
-        chain.send(made.depositor, vault.functions.mint_in_kind(100_000 * 10**18, [2**200] * 4, made.depositor.address))
+        chain.send(
+            made.depositor,
+            vault.functions.mint_in_kind(100_000 * 10**18, [2**200] * 4, made.depositor.address),
+        )
         sources = Sources(world.pool_source, world.executor.address, world.cash.address)
         lens = chain.deploy(world.deployer, "VaultLens")
         source = ChainSource(
-            chain.web3, Places(world.factory.address, lens.address, world.zap.address, sources, (vault.address,))
+            chain.web3,
+            Places(world.factory.address, lens.address, world.zap.address, sources, (vault.address,)),
         )
         with serving(create_app(source, Options(rates=Rates(10**6, 10**6, 10**6)))) as url:
             made.url = f"{url}/"
