@@ -82,7 +82,7 @@ def allowed_methods(routers: Sequence[APIRouter], path: str) -> set[str]:
     found: set[str] = set()
     for route in (route for more in routers for route in more.routes if isinstance(route, APIRoute)):
         if route.path_regex.match(path):
-            found |= route.methods
+            found |= route.methods or set()
     return found
 
 

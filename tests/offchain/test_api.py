@@ -325,9 +325,10 @@ def test_a_mistake_is_one_problem_with_its_code(client: Client, path: str, statu
 
 def test_wrong_methods_and_bodies_are_problems_too(client: Client) -> None:
     wrong = client.post("/v1/vaults")
-    assert (
-        wrong.status_code == 405 and wrong.json()["code"] == "method_not_allowed" and wrong.headers["allow"]
-    )
+    assert wrong.status_code == 405 and wrong.json()["code"] == "method_not_allowed"
+    assert wrong.headers["allow"] == "GET"
+    for path in ("/rpc", "/v1/prepared-calls"):  # the page's route takes every other path
+        assert client.get(path).status_code == 405 and client.get(path).headers["allow"] == "POST"
     for content in (b"{", b"\xff\xfe", b"[]", b'{"kind": "all"}', b"null"):
         answer = client.post(
             "/v1/prepared-calls", content=content, headers={"content-type": "application/json"}
