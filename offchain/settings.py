@@ -116,16 +116,14 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    rpc_url: str = Field(
-        default="http://127.0.0.1:8545",
+    rpc_url: SecretStr = Field(
+        default=SecretStr("http://127.0.0.1:8545"),
         validation_alias=AliasChoices("EVENKEEL_RPC_URL", "rpc_url", "ETH_RPC_URL"),
         description="the node's HTTP address",
-        repr=False,
     )
-    rpc_urls: list[str] = Field(
+    rpc_urls: list[SecretStr] = Field(
         default=[],
         description="several nodes' HTTP addresses instead of rpc_url, the preferred first",
-        repr=False,
     )
     rpc_timeout_seconds: float = Field(
         default=20, gt=0, description="how long one request to the node may take"
@@ -403,11 +401,17 @@ class Settings(BaseSettings):
             raise ValueError("not an http:// or https:// address")  # the value is a secret
         return value
 
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes' addresses, the preferred first. They may hold keys: not for logs or errors."""
+        return [url.get_secret_value() for url in self.rpc_urls or [self.rpc_url]]
+
     @model_validator(mode="after")
     def _one_way_to_nodes(self) -> Settings:
         if self.rpc_quorum is not None and self.rpc_quorum > max(len(self.rpc_urls), 1):
             raise ValueError(f"rpc_quorum: {self.rpc_quorum} is more than there are rpc_urls")
-        named = "rpc_url" in self.model_fields_set and self.rpc_url != os.environ.get("ETH_RPC_URL")
+        ambient = os.environ.get("ETH_RPC_URL")
+        named = "rpc_url" in self.model_fields_set and self.rpc_url.get_secret_value() != ambient
         if named and self.rpc_urls:
             raise ValueError("rpc_url and rpc_urls: set one of them")
         return self

@@ -29,6 +29,7 @@ from typing import Any, Protocol, TypeVar, cast
 import aiohttp
 import certifi
 import structlog
+from pydantic import SecretStr
 from web3 import Web3
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
@@ -669,18 +670,21 @@ def agree(web3: Web3, block: BlockRef, calls: Sequence[Call] = ()) -> int:
 class NodeSettings(Protocol):
     """The settings that `nodes_from` reads (offchain.settings.Settings has them)."""
 
-    rpc_url: str
-    rpc_urls: list[str]
+    rpc_urls: list[SecretStr]
     rpc_timeout_seconds: float
     rpc_max_lag_blocks: int
     rpc_quorum: int | None
     chain_id: int | None
 
+    @property
+    def nodes(self) -> list[str]:
+        """Their addresses."""
+
 
 def nodes_from(settings: NodeSettings) -> Nodes:
     """The nodes that the settings name. Raises ConfigError."""
     return Nodes(
-        settings.rpc_urls or [settings.rpc_url],
+        settings.nodes,
         timeout_seconds=settings.rpc_timeout_seconds,
         max_lag_blocks=settings.rpc_max_lag_blocks,
         quorum=settings.rpc_quorum,

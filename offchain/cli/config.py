@@ -37,8 +37,13 @@ SECTIONS = {  # of the example, by the first setting in each
     "interval_seconds": "When",
     "deadline_seconds": "Transactions",
     "private_rpc_url": "A private relay",
-    "database": "Journal and log",
+    "database": "A database for several keepers",
+    "auction": "The filler: other people's vaults, at auctions",
+    "journal": "Journal and log, where no database is set",
     "metrics_port": "Seen from outside",
+    "fleet_tick_seconds": "A fleet",
+    "lens": "Contracts that save requests and transactions",
+    "api_address": "The API and its page",
 }
 
 app = typer.Typer(help="See, check and write the settings.", no_args_is_help=True)
@@ -154,6 +159,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, Decimal):
         return str(value)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()  # a default is no secret
     if isinstance(value, Path):
         value = str(value)
     if value == {}:
@@ -208,12 +215,13 @@ def _shown(name: str, value: Any) -> Any:
     """The value in JSON; of addresses only the host, of secrets nothing."""
     from offchain.chain.rpc_rules import hidden
 
+    if name in ADDRESSES and not isinstance(value, dict):
+        plain = [url.get_secret_value() for url in (value if isinstance(value, list) else [value])]
+        return [hidden(url) for url in plain] if isinstance(value, list) else hidden(plain[0])
     if isinstance(value, SecretStr) or (name in UNSHOWN and value):
         return SET
     if name in ADDRESSES:
-        if isinstance(value, dict):
-            return {key: hidden(url) for key, url in value.items()}
-        return [hidden(url) for url in value] if isinstance(value, list) else hidden(value)
+        return {key: hidden(url) for key, url in value.items()}
     if isinstance(value, list):
         return [_shown(name, one) for one in value]
     if value is None or isinstance(value, bool | int | float | str | dict):

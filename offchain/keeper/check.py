@@ -334,7 +334,7 @@ class _Node:
 
 def _nodes(seen: _Seen) -> Iterator[Finding]:
     settings = seen.settings
-    setting, urls = ("rpc_urls", settings.rpc_urls) if settings.rpc_urls else ("rpc_url", [settings.rpc_url])
+    setting, urls = "rpc_urls" if settings.rpc_urls else "rpc_url", settings.nodes
     nodes_from(settings)  # the addresses' own mistakes
     with ThreadPoolExecutor(len(urls)) as pool:
         said = list(pool.map(lambda at: _ask(at[0], at[1], setting), enumerate(urls, 1)))

@@ -364,7 +364,7 @@ def test_a_secret_may_be_in_a_file_of_its_own(
     assert shown["rpc_url"] == {"value": "http://node/…", "from": f"{folder}/evenkeel_rpc_url"}
     assert shown["interval_seconds"]["value"] == 9
     found = load_settings()
-    assert found.rpc_url == "http://node/key-1234" and found.alert_webhook_url is not None
+    assert found.nodes == ["http://node/key-1234"] and found.alert_webhook_url is not None
     assert found.alert_webhook_url.get_secret_value() == "https://hook/abc"
     monkeypatch.setenv("EVENKEEL_SECRETS_DIR", str(tmp_path / "nowhere"))
     assert run(settings, "show").stderr.startswith("error: EVENKEEL_SECRETS_DIR: there is no folder ")

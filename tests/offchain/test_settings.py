@@ -25,7 +25,7 @@ def test_defaults_are_harmless() -> None:
     settings = load_settings()
     assert settings.keystore is None
     assert settings.vault is None
-    assert settings.rpc_url == "http://127.0.0.1:8545"
+    assert settings.nodes == ["http://127.0.0.1:8545"]
 
 
 def test_toml_file_is_read() -> None:
@@ -45,21 +45,21 @@ def test_environment_beats_toml_and_argument_beats_both(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", ["ETH_RPC_URL", "EVENKEEL_RPC_URL"])
 def test_node_address_from_either_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://node:1")
-    assert load_settings().rpc_url == "http://node:1"
+    assert load_settings().nodes == ["http://node:1"]
 
 
 def test_own_variable_beats_eth_rpc_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETH_RPC_URL", "http://other:1")
     monkeypatch.setenv("EVENKEEL_RPC_URL", "http://own:1")
-    assert load_settings().rpc_url == "http://own:1"
+    assert load_settings().nodes == ["http://own:1"]
 
 
 def test_argument_and_toml_give_the_node_address(monkeypatch: pytest.MonkeyPatch) -> None:
     write('rpc_url = "http://toml:1"')
-    assert load_settings().rpc_url == "http://toml:1"
+    assert load_settings().nodes == ["http://toml:1"]
     monkeypatch.setenv("ETH_RPC_URL", "http://env:1")
-    assert load_settings().rpc_url == "http://env:1"
-    assert load_settings(rpc_url="http://argument:1").rpc_url == "http://argument:1"
+    assert load_settings().nodes == ["http://env:1"]
+    assert load_settings(rpc_url="http://argument:1").nodes == ["http://argument:1"]
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,16 @@ def test_two_config_files_do_not_mix(tmp_path: Path) -> None:
     other.write_text("deadline_seconds = 9")
     settings = load_settings(other)
     assert (settings.interval_seconds, settings.deadline_seconds) == (60, 9)
+
+
+def test_the_node_s_address_is_in_no_repr_and_no_dump() -> None:
+    key = "0123456789abcdef"
+    write(f'rpc_urls = ["http://node/{key}"]')
+    settings = load_settings()
+    assert settings.nodes == [f"http://node/{key}"]
+    assert (
+        key
+        not in f"{settings} {settings!r} {settings.rpc_urls} {settings.model_dump()} {settings.model_dump_json()}"
+    )
+    one = load_settings(rpc_url=f"http://node/{key}")
+    assert key not in f"{one} {one!r} {one.rpc_url} {one.model_dump()} {one.model_dump_json()}"
