@@ -216,8 +216,11 @@ def _shown(name: str, value: Any) -> Any:
     from offchain.chain.rpc_rules import hidden
 
     if name in ADDRESSES and not isinstance(value, dict):
-        plain = [url.get_secret_value() for url in (value if isinstance(value, list) else [value])]
-        return [hidden(url) for url in plain] if isinstance(value, list) else hidden(plain[0])
+        urls = [
+            hidden(url.get_secret_value() if isinstance(url, SecretStr) else url)
+            for url in (value if isinstance(value, list) else [value])
+        ]
+        return urls if isinstance(value, list) else urls[0]
     if isinstance(value, SecretStr) or (name in UNSHOWN and value):
         return SET
     if name in ADDRESSES:
