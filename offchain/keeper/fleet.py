@@ -259,8 +259,11 @@ class Fleet:
                 raise
 
         outcome = self.outside.watch.look(vault, once)
-        for lease in leases:
-            self._end(lease, outcome, errors)
+        if leases:
+            self._end(leases[0], outcome, errors)
+        elif not any(isinstance(error, BusyError) for error in errors):  # halted, or the database is away
+            with contextlib.suppress(JournalError):
+                self._due_at_once(vault)
         return outcome
 
     def _end(self, lease: Lease, outcome: Outcome | None, errors: Sequence[Exception]) -> None:
@@ -321,7 +324,7 @@ class Fleet:
 
     def _screened(self, due: Sequence[str]) -> dict[str, str]:
         """Why not to look, by vault; "" or missing: it could act, or cannot be read without a look."""
-        lens = getattr(self.settings, "lens", None)
+        lens = self.settings.lens
         if lens is None or not due:
             return {}
         web3 = self.keeper.web3
@@ -349,13 +352,13 @@ class Fleet:
                 db.execute(new.on_conflict_do_update(index_elements=["chain_id", "vault"], set_=values), part)
 
     async def _round(self, timestamp: int) -> None:
-        """Free what is lost, look who is due, queue the looks. Whatever fails is left to the next round."""
+        """See who is due, queue looks, free what is lost. Whatever fails is left to the next round."""
         try:
-            await self._take_over()
             looks, seen = await asyncio.to_thread(self.wanted, timestamp)
             for vault in looks:
                 await self._queue(vault)
             await asyncio.to_thread(self._seen, timestamp, seen)
+            await self._take_over()  # last: it may have to wait for a frozen worker's transaction
             await asyncio.to_thread(self.keeper.dispatch.tend, self.chain_id)
         except AWAY as error:
             log.warning("round left out", error=words_of(error))
@@ -383,15 +386,15 @@ class Fleet:
         }
         for job, vault in (lost | await asyncio.to_thread(self._hung)).items():
             if vault is not None:
-                await asyncio.to_thread(self._forget, vault)
+                await asyncio.to_thread(self._due_at_once, vault)
             with contextlib.suppress(exceptions.ConnectorException):  # another round was faster
                 await manager.finish_job_by_id_async(job, jobs.Status.FAILED, delete_job=True)
             if vault is not None:
                 log.warning("taken over", vault=vault, job=job)
                 await self._queue(vault, FIRST)
 
-    def _forget(self, vault: str) -> None:
-        """Due at once, in case nothing else comes of it."""
+    def _due_at_once(self, vault: str) -> None:
+        """The next round looks at it, in case nothing else comes of this."""
         mine = (vaults.c.chain_id == self.chain_id, vaults.c.vault == vault)
         with writing(self.engine) as db:
             db.execute(update(vaults).where(*mine).values(slot=None))

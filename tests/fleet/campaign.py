@@ -1,8 +1,9 @@
 """`make test-fleet`: three workers, one killed, one frozen and woken, many vaults on a real chain, a real PostgreSQL.
 
 Two waves: the market moves and every vault has to be rebalanced, once, while one worker dies and one is frozen; then
-the frozen one is woken, the cooldown passes, the market moves again, and it and the third do it all once more. Nothing
-is arranged: the signals come whenever a worker has vaults in its hands. The chain's own events are the judge.
+the frozen one is woken, the database is restarted, the cooldown passes, the market moves again, and the two that are
+left do it all once more. Nothing is arranged: the signals come whenever a worker has vaults in its hands. The chain's
+own events are the judge.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def main() -> None:
                 judge(world, database)
                 say(f"b woke up and did nothing: {count} vaults, none missed, none doubled")
 
+                postgres.stop()
+                postgres.start()
+                say("the database was restarted")
                 before = fleet.log("b").count("settled")
                 world.chain.mine(world.chain.now + DAY)
                 world.set_market(moved(JUMP, per_cent=60))
