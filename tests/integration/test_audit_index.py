@@ -23,6 +23,7 @@ from offchain.cli import app
 from offchain.policy import DAY
 from tests.offchain.test_audit_vault import EvmProvider, Market, RecordingEvm
 from tests.support.evm import Reverted
+from tests.support.postgres import Postgres, postgres  # noqa: F401
 from tests.support.world import ALICE, BOB, GUARDIAN, START, STRANGER, World, asset
 
 UNIT = 10**18
@@ -47,7 +48,9 @@ class Node(EvmProvider):
                 return {"jsonrpc": "2.0", "id": 1, "error": error}
         answer = super().make_request(method, params)
         if method == "eth_getLogs":
-            answer["result"] = [log | {"blockHash": self.hash(log["blockNumber"])} for log in answer["result"]]
+            answer["result"] = [
+                log | {"blockHash": self.hash(log["blockNumber"])} for log in answer["result"]
+            ]
         if method == "eth_getLogs" and self.stale and answer["result"]:
             self.stale -= 1
             other = {"blockHash": HexBytes(b"\x01" * 32), "data": HexBytes(bytes(32))}
@@ -159,7 +162,9 @@ def halves(chain: Chain) -> None:
     first, second = chain.balances()
     target = chain.vault.call("basket")[0][2]
     value = first * chain.prices[0] // UNIT + second
-    wanted = value * target // 10_000 * UNIT // chain.prices[0] + UNIT // 100  # the vault rounds against itself
+    wanted = (
+        value * target // 10_000 * UNIT // chain.prices[0] + UNIT // 100
+    )  # the vault rounds against itself
     chain.rebalance([wanted, second + (first - wanted) * chain.prices[0] // UNIT])
 
 
@@ -176,7 +181,7 @@ def test_the_index_equals_the_chain_at_every_block(chain: Chain, engine: Engine)
     dice = random.Random(5)
     with_teller(chain)
     happened = set()
-    for _ in range(40):
+    for _ in range(28):
         happened.add(step(chain, dice))
         follow(chain, engine)
     assert happened - {""} >= {"mint", "redeem", "trade", "donate", "collect", "deposit", "targets"}
@@ -230,6 +235,20 @@ def test_ranges_adapt_to_the_node(chain: Chain, engine: Engine) -> None:
     chain.mint(ALICE, UNIT)
     with pytest.raises(ChainError, match=r"does not give the logs of block \d+"):
         index_vaults(chain.web3, engine, [chain.vault.address])
+
+
+def test_the_index_is_the_same_on_postgresql(chain: Chain, engine: Engine, postgres: Postgres) -> None:  # noqa: F811
+    chain.live()
+    follow(chain, engine)
+    other = open_index(postgres.url())
+    for _ in range(2):
+        follow(chain, other)
+        chain.donate(0, UNIT)
+        follow(chain, engine)
+    follow(chain, other)
+    vault = chain.vault.address
+    assert history_of(other, 1, vault) == history_of(engine, 1, vault)
+    other.dispose()
 
 
 @pytest.mark.parametrize("deep", [False, True])

@@ -312,7 +312,7 @@ def test_the_largest_numbers_do_no_harm(top: Any, judge: Any, found: Gathered) -
 HOSTILE = [
     "=1+1",
     "+1",
-    "-1",
+    "-1+1",
     "@SUM(A1)",
     "\t=1",
     "\r=1",
