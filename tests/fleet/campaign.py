@@ -47,9 +47,11 @@ def main() -> None:
                 fleet.signal("a", signal.SIGKILL)
                 say(f"a killed while it had {len(held)} vaults; {len(rebalanced(world))} are done")
                 held = fleet.freeze_at_work("b")
+                said = fleet.log("b")
                 say(f"b frozen while it had {len(held)} vaults; {len(rebalanced(world))} are done")
                 fleet.until(lambda: len(rebalanced(world)) == count, "c to do the rest")
                 fleet.until(lambda: {"c"} == fleet.last_workers(held), "c to take over what b has")
+                assert fleet.log("b") == said, "b did not stay frozen"
                 say("c has done the rest")
                 fleet.wake("b")
                 fleet.until(lambda: "left to another worker" in fleet.log("b"), "b to see that")

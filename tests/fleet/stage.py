@@ -184,6 +184,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
+                start_new_session=True,  # a shell that ends wakes the frozen of its own session
             )
 
     def log(self, name: str) -> str:
@@ -283,6 +284,7 @@ class Forked:
 
 
 def _command(arguments: list[str], database: str, log: Path) -> None:
+    os.setsid()
     os.environ["EVENKEEL_DATABASE"] = database
     with log.open("a", buffering=1) as file:
         sys.stdout = sys.stderr = file
