@@ -15,14 +15,14 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from offchain.api import Options, create_app
 from offchain.api.edge import Rates
 from offchain.api.problems import Problem
-from offchain.api.store import SCOPES, Delivery, Store, Webhook
+from offchain.api.store import SCOPES, ApiKey, Delivery, Kept, Note, Store, Webhook
 from offchain.api.webhooks import RETRIES, Courier, address_of_url, message, signature
 from offchain.api.writes import MOST_WEBHOOKS, writes
 from tests.support.api import VAULT, Client, FakeSource, address, rebalanced
@@ -57,9 +57,23 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.getaddrinfo", resolve)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@dataclass
+class Served:
+    """Made once: the application is the slowest part."""
+
+    folder: Path
+    store: Store
+    clock: Clock
+    app: FastAPI
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder, clock = tmp_path_factory.mktemp("api"), Clock()
+    store = Store.open(folder / "api.sqlite")
+    options = Options(rates=Rates(10**6, 10**6, 10**6), routers=[writes(store, clock=clock)])
+    yield Served(folder, store, clock, create_app(FakeSource(), options))
+    store.engine.dispose()
 
 
 @pytest.fixture
@@ -68,20 +82,24 @@ def source() -> FakeSource:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store.open(tmp_path / "api.sqlite")
-    yield made
-    made.engine.dispose()
+def store(served: Served) -> Store:
+    """Empty."""
+    with served.store.session() as db:
+        for table in (ApiKey, Webhook, Delivery, Note, Kept):
+            db.execute(delete(table))
+    return served.store
 
 
 @pytest.fixture
-def app(source: FakeSource, store: Store, clock: Clock) -> FastAPI:
-    return create_app(source, Options(rates=Rates(10**6, 10**6, 10**6), routers=[writes(store, clock=clock)]))
+def clock(served: Served) -> Clock:
+    served.clock.now = Clock().now
+    return served.clock
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Client:
-    return Client(app)
+def client(served: Served, source: FakeSource, store: Store, clock: Clock) -> Client:
+    served.app.state.source = source
+    return Client(served.app)
 
 
 @pytest.fixture
@@ -118,10 +136,10 @@ def test_a_key_is_needed_has_scopes_and_can_be_revoked(client: Client, store: St
     assert client.get("/v1/webhooks", headers=bearer).status_code == 401
 
 
-def test_no_secret_of_a_key_is_kept(store: Store, tmp_path: Path) -> None:
+def test_no_secret_of_a_key_is_kept(store: Store, served: Served) -> None:
     secret = store.create_key("a", ["notes:read"], 1).split("_")[2]
     store.engine.dispose()
-    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    kept = b"".join(file.read_bytes() for file in served.folder.iterdir())
     assert secret.encode() not in kept and b"notes:read" in kept
 
 
