@@ -202,7 +202,9 @@ def test_a_history_that_has_ended_is_not_acted_on(csv: Path) -> None:
 
 def test_turnover_is_counted_from_the_targets_as_they_are(csv: Path) -> None:
     limited = asks(csv, name="fixed", settings={"weights": {"ACME": 1}}, constraints={"max_turnover": 0.1})
-    assert limited.wanted(seen(), ["USDC", "acme"]).weights == pytest.approx((0.45, 0.55), abs=1e-3)  # 10 % moves
+    assert limited.wanted(seen(), ["USDC", "acme"]).weights == pytest.approx(
+        (0.45, 0.55), abs=1e-3
+    )  # 10 % moves
 
 
 @pytest.mark.parametrize(
