@@ -7,16 +7,19 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from offchain.chain.errors import BusyError, ConfigError
 from offchain.chain.sender import Sender
 from offchain.cli import app
+from offchain.cli.fleet import tables
 from offchain.demo.world import World
 from offchain.keeper.database import open_database
 from offchain.keeper.fleet import Fleet, Lease, Registry, create_queue, is_due, status_report
@@ -292,6 +295,9 @@ def test_a_round_screens_through_the_lens(world: World, vault: Any, fleet: Calla
     worker._seen(1_700_000_000, seen)
     (row,) = status_report(worker.engine, 60)["vaults"]
     assert (row["result"], row["reason"]) == ("waiting", seen[vault.address])
+    console = Console(file=StringIO(), width=240)
+    console.print(tables(status_report(worker.engine, 60)))
+    assert vault.address in console.file.getvalue()  # type: ignore[attr-defined]
     world.set_market(JUMP)
     assert worker.wanted(1_700_000_060)[0] == [vault.address]
 
@@ -314,6 +320,7 @@ def test_mistakes_are_one_line(database: str, tmp_path: Path, monkeypatch: pytes
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["made"] is made
         assert "hunter2" not in result.stdout
+    assert "0 vaults, 0 looks under way, 0 waiting" in run(app, ["fleet", "status"]).stdout
     result = run(app, ["fleet", "status", "--json"])
     assert json.loads(result.stdout) == {"workers": [], "queue": {"waiting": 0, "running": 0}, "vaults": []}
 
