@@ -68,6 +68,7 @@ class NotTraded(StrEnum):
     LOSS_BUDGET = "loss_budget"  # of the vault, used up
     VAULT_RULES = "vault_rules"
     AFTER_REVERTS = "pausing_after_reverts"
+    FLICKERING = "flickering"
     PAYLOAD = "payload_not_allowed"
     POOL_SHARE = "pool_share"
     GAS = "gas_above_benefit"
@@ -86,6 +87,7 @@ _WORDS: tuple[tuple[str, NotTraded], ...] = (
     ("no trigger", NotTraded.NO_TRIGGER),
     ("cooldown not over", NotTraded.COOLDOWN),
     ("pausing after", NotTraded.AFTER_REVERTS),
+    ("flickering: ", NotTraded.FLICKERING),
     ("price not usable", NotTraded.ORACLE),
     ("no value", NotTraded.ORACLE),
     ("allowed_targets: ", NotTraded.PAYLOAD),

@@ -295,6 +295,7 @@ class Heads:
             worker
             for worker, seen in zip(workers, found, strict=True)
             if worker.unsettled
+            or seen.snapshot is None  # the lens cannot say: its own look will
             or (seen.could_act and (worker.follows("on_block") or _moved(worker.snapshot, seen.snapshot)))
         ]
 

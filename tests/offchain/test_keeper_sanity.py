@@ -367,6 +367,7 @@ def test_market_symbols_are_by_address() -> None:
         ("price not usable", NotTraded.ORACLE),
         ("no value", NotTraded.ORACLE),
         ("pausing after 3 reverts on chain in a row, until 5", NotTraded.AFTER_REVERTS),
+        ("flickering: its trigger has to hold for 3 blocks (trigger_blocks)", NotTraded.FLICKERING),
         ("no plan: pool 0x0 has no price", NotTraded.NO_PLAN),
         ("no trade is worth what it costs", NotTraded.NOT_WORTH_IT),
         ("no pool can trade the drift at a cost that it is worth", NotTraded.NO_POOL),
