@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_abi import encode
 
 from offchain.chain.contracts import bind
 from tests.browser.stage import PAUSED, Stage, stage
@@ -651,6 +652,18 @@ def test_weights_come_from_a_csv_file(page: Tab, built: Stage, tmp_path: Path) -
     page.upload("csv", good)
     page.wait_for("document.getElementById('target3')?.value === '10'")
     page.sees("priced at $20.00")
+
+
+def test_a_symbol_of_kilobytes_is_cut(page: Tab, built: Stage) -> None:
+    answer = encode(["string"], ["\u202e<b>" + "A" * 20_000])
+    runtime = bytes.fromhex(f"61{len(answer):04x}600e5f3961{len(answer):04x}5ff3") + b"\0\0" + answer
+    creation = bytes.fromhex(f"61{len(runtime):04x}600c5f3961{len(runtime):04x}5ff3") + runtime
+    token = built.chain.deploy_code(built.world.deployer, [], "0x" + creation.hex())
+    page.visit(f"{built.url}#/create")
+    page.fill("token0", token.address)
+    page.sees("<b>AAAA", ".asset-form")
+    assert len(page.text(".asset-form legend")) < 60
+    assert page.evaluate("document.querySelectorAll('.asset-form b').length") == 0
 
 
 # A treasury

@@ -140,6 +140,24 @@ def test_a_stale_quote_cannot_be_sent(page: Tab, place: Place) -> None:
     assert sent(page) == []
 
 
+def test_a_quote_that_gets_old_while_the_approval_is_mined_is_not_sent(page: Tab, place: Place) -> None:
+    assert page.wallet
+    visit(page, place, "deposit")
+    page.choose("source", place.cash)
+    page.fill("amount", "10000")
+    page.press("Review")
+    page.wait_for("document.querySelectorAll('.step').length === 2")
+    page.wallet.before_sending = lambda: place.chain.mine_blocks(1, 600)
+    page.press("Confirm in the wallet")
+    page.sees("The quote is too old to be sent", "dialog")
+    assert len(sent(page)) == 1  # the approval
+    page.press("Close")
+    page.press("Review")  # a new quote
+    page.wait_for("document.querySelectorAll('.step').length === 1")
+    page.press("Confirm in the wallet")
+    page.sees("Confirmed in block", "dialog")
+
+
 def test_a_dear_zap_needs_typed_consent_and_a_very_dear_one_is_not_sent(page: Tab, place: Place) -> None:
     visit(page, place, "deposit")
     page.choose("source", place.cash)

@@ -6,7 +6,7 @@ import type { Child } from './dom'
 import { erc20Abi, forgetTokens, token, type Token } from './erc20'
 import { explain } from './errors'
 import { parseAddress, same } from './format'
-import { latest, nodeAt, nodeOf, attempt, type BlockRef, type Node } from './node'
+import { forgetBirths, latest, nodeAt, nodeOf, attempt, type BlockRef, type Node } from './node'
 import { readRoles, readTellers, readVault, listVaults, type Roles, type Teller, type Vault } from './vault'
 import { ask, batches, connect, discover, type Announced, type Wallet } from './wallet'
 import { isContract } from './plan'
@@ -216,6 +216,7 @@ async function newest(): Promise<BlockRef | undefined> {
 async function beganAnew(blocks: bigint): Promise<void> {
   const genesis = (await attempt(app.node.getBlock({ blockNumber: 0n })))?.hash ?? ''
   forgetTokens()
+  forgetBirths()
   if (genesis !== app.genesis || blocks > DEEP) {
     app.genesis = genesis
     app.restarts += 1

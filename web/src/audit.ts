@@ -3,7 +3,7 @@
 import { encodeAbiParameters, keccak256, parseAbiItem, type Address, type Hex } from 'viem'
 import { vaultAbi } from './abi'
 import type { Config } from './config'
-import { logs, type BlockRef, type Node } from './node'
+import { born, logs, type BlockRef, type Node } from './node'
 
 const EVENTS = [
   parseAbiItem('event Created(uint256 chain_id, address vault, bytes32 codehash, bytes32 config_hash)'),
@@ -15,8 +15,8 @@ const EVENTS = [
 export type Entry = Awaited<ReturnType<typeof entries>>[number]
 export const KINDS = { SessionOpened: 1n, Rebalanced: 2n, RuleChanged: 3n } as const
 
-export const entries = (node: Node, config: Config, vault: Address, to: bigint) =>
-  logs(node, vault, EVENTS, config.fromBlock, to)
+export const entries = async (node: Node, config: Config, vault: Address, to: bigint) =>
+  logs(node, vault, EVENTS, await born(node, vault, config.fromBlock, to), to)
 
 /** keccak256 of what the entry says, encoded again here from its decoded fields. */
 export function headAfter(entry: Entry): Hex {

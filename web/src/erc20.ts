@@ -53,11 +53,7 @@ async function readToken(node: Node, address: Address, decimals?: number): Promi
 /** A string, or 32 bytes padded with zeros as old tokens answer. */
 async function text(node: Node, to: Address, data: Hex): Promise<string> {
   const answer = await attempt(node.call({ to, data, gas: GAS }))
-  const hex = answer?.data
-  if (!hex || hex.length > 2 + 2 * 8192) {
-    if (!hex) return ''
-  }
-  const bytes = hex.slice(2)
+  const bytes = answer?.data?.slice(2) ?? ''
   if (bytes.length === 64) return decode(bytes)
   if (bytes.length < 128) return ''
   const length = Math.min(Number(BigInt(`0x${bytes.slice(64, 128)}`)), 256)

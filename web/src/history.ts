@@ -6,7 +6,7 @@ import { entries, verify, type Entry, type Verdict } from './audit'
 import { h, type VNode } from './dom'
 import { explain } from './errors'
 import { amount, tame, time, usd } from './format'
-import { latest, logs } from './node'
+import { born, latest, logs } from './node'
 import { address, facts, note } from './ui'
 import { sharePrice, type Vault } from './vault'
 
@@ -51,9 +51,10 @@ export function historyView(vault: Vault): VNode {
 
 async function load(vault: Vault, key: string): Promise<void> {
   try {
+    const birth = await born(app.node, vault.address, app.config.fromBlock, vault.block.number)
     const [audit, flows] = await Promise.all([
       entries(app.node, app.config, vault.address, vault.block.number),
-      logs(app.node, vault.address, FLOWS, app.config.fromBlock, vault.block.number),
+      logs(app.node, vault.address, FLOWS, birth, vault.block.number),
     ])
     if (itemsFor !== key) return
     problem = ''

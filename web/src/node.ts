@@ -71,3 +71,32 @@ export async function attempt<T>(call: Promise<T>): Promise<T | undefined> {
     return undefined
   }
 }
+
+const births = new Map<string, Promise<bigint>>()
+export const forgetBirths = (): void => births.clear()
+
+/** The block in which the contract appeared, so that its events need not be looked for before; `from` where the node keeps no old states. */
+export function born(node: Node, address: Address, from: bigint, to: bigint): Promise<bigint> {
+  const kept = births.get(address)
+  if (kept) return kept
+  const found = to - from < SHORT ? Promise.resolve(from) : halve(node, address, from, to)
+  births.set(address, found)
+  return found
+}
+
+const SHORT = 5_000n // blocks that one request for events covers anywhere
+
+async function halve(node: Node, address: Address, from: bigint, to: bigint): Promise<bigint> {
+  let [low, high] = [from, to]
+  try {
+    while (low < high) {
+      const middle = (low + high) / 2n
+      const code = await node.getCode({ address, blockNumber: middle })
+      if (code && code !== '0x') high = middle
+      else low = middle + 1n
+    }
+    return low
+  } catch {
+    return from
+  }
+}

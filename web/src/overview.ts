@@ -161,7 +161,7 @@ function roles(vault: Vault): VNode {
         h('div', { key: name }, h('dt', {}, name, ' ', who), h('dd', {}, `Can: ${can}.`), h('dd', {}, h('strong', {}, 'Worst: '), worst)),
       ),
     ),
-    found ? h('p', { class: 'soft' }, 'Changes wait at the timelock ', address(vault.timelock), '. Accounts are those that the vault’s events name and the vault confirms.') : null,
+    found ? h('p', { class: 'soft' }, 'Changes wait at the timelock ', address(vault.timelock), '. Accounts are those that the vault’s events name and the vault confirms.', found.complete ? '' : ' Those that got a role at its creation may be missing: this server does not name the factory.') : null,
   )
 }
 

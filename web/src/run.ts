@@ -151,6 +151,7 @@ async function oneByOne(mine: Run, wallet: Wallet): Promise<TransactionReceipt |
       const receipt = await sendOne(mine, wallet, step, approval)
       if (!receipt) return undefined
     }
+    await guard(mine, wallet) // approvals take their time: the quote may be old by now
     await simulate(app.node, mine.account, call)
   }
   return sendOne(mine, wallet, mine.steps.at(-1) as Step, call)

@@ -5,7 +5,7 @@ import { LENS_CODE, tellerAbi, timelockAbi, vaultAbi, vaultFactoryAbi, vaultLens
 import type { Config } from './config'
 import { token, type Token } from './erc20'
 import { BPS, WAD, ceilDiv, least, most, same, tame } from './format'
-import { attempt, logs, reader, type BlockRef, type Node } from './node'
+import { attempt, born, logs, reader, type BlockRef, type Node } from './node'
 
 export const NO_ASSET = 16
 const MAX_BALANCE = 2n ** 128n - 1n
@@ -65,6 +65,7 @@ export interface Roles {
   guardians: Address[]
   strategists: Address[]
   keepers: Address[]
+  complete: boolean // else accounts that got a role at creation may be missing
 }
 
 export interface Vault {
@@ -232,11 +233,12 @@ export async function listVaults(node: Node, config: Config, block: BlockRef): P
 
 export async function readRoles(node: Node, config: Config, vault: Vault): Promise<Roles> {
   const read = reader(node, vault.block)
+  const birth = await born(node, vault.address, config.fromBlock, vault.block.number)
   const [terms, pending, changes, created] = await Promise.all([
     read(vault.timelock, timelockAbi, 'terms', [vault.address]),
     read(vault.timelock, timelockAbi, 'pending_admin', [vault.address]),
-    logs(node, vault.address, [RULE_CHANGED], config.fromBlock, vault.block.number),
-    config.factory ? creation(node, config.factory, config.fromBlock, vault) : undefined,
+    logs(node, vault.address, [RULE_CHANGED], birth, vault.block.number),
+    config.factory ? creation(node, config.factory, birth, vault) : undefined,
   ])
   const candidates = new Set<Address>()
   if (created) for (const account of [created.guardian, created.strategist, ...created.keepers]) candidates.add(account)
@@ -256,17 +258,26 @@ export async function readRoles(node: Node, config: Config, vault: Vault): Promi
     keepers: having(1n),
     strategists: having(2n),
     guardians: having(4n),
+    complete: created !== undefined,
   }
 }
 
-async function creation(node: Node, factory: Address, from: bigint, vault: Vault) {
-  const events = await logs(node, factory, [CREATED], from, vault.block.number)
-  return events.find((event) => same(event.args.vault, vault.address))?.args.config
+/** What the vault was created with: in the block in which its code appeared, or the first after it that is known. */
+async function creation(node: Node, factory: Address, birth: bigint, vault: Vault) {
+  for (let from = birth; from <= vault.block.number; from += PIECE) {
+    const events = await logs(node, factory, [CREATED], from, least(from + PIECE - 1n, vault.block.number))
+    const found = events.find((event) => same(event.args.vault, vault.address))
+    if (found) return found.args.config
+  }
+  return undefined
 }
+
+const PIECE = 5_000n // blocks
 
 export async function readTellers(node: Node, config: Config, vault: Vault): Promise<Teller[]> {
   const read = reader(node, vault.block)
-  const added = await logs(node, vault.timelock, [TELLER_ADDED], config.fromBlock, vault.block.number)
+  const birth = await born(node, vault.address, config.fromBlock, vault.block.number)
+  const added = await logs(node, vault.timelock, [TELLER_ADDED], birth, vault.block.number)
   const mine = added.filter((event) => same(event.args.vault, vault.address))
   const found = await Promise.all(
     mine.map(async (event): Promise<Teller | undefined> => {
