@@ -272,19 +272,6 @@ def test_a_round_looks_at_what_is_due_unfinished_or_failed(
     assert worker.wanted(now + 1) == ([vault.address], {vault.address: ""})
 
 
-def test_a_vault_whose_keeper_is_halted_stays_due(
-    world: World, vault: Any, fleet: Callable[..., Fleet]
-) -> None:
-    worker = fleet("a", executor="0x")
-    world.set_market(JUMP)
-    for _ in range(worker.outside.watch.max_exceptions):
-        assert worker.look(vault.address) is None
-    worker._seen(1_700_000_000, {vault.address: ""})
-    assert worker.wanted(1_700_000_001)[0] == []
-    assert worker.look(vault.address) is None  # halted: not even a lease
-    assert worker.wanted(1_700_000_001)[0] == [vault.address]
-
-
 def test_a_round_screens_through_the_lens(world: World, vault: Any, fleet: Callable[..., Fleet]) -> None:
     worker = fleet("a")
     lens = world.chain.deploy(world.deployer, "VaultLens").address
