@@ -58,11 +58,11 @@ def draw(number: int, kinds: Sequence[str] = KINDS, postgres: bool = True) -> Sc
     rng = random.Random(number)
     kind = kinds[number % len(kinds)]
     crew = rng.choices(CREWS, (4, 2, 3, 2))[0]
-    if kind == "full disk" and crew == CREWS[2]:
-        crew = CREWS[0]
     if not postgres and crew == CREWS[2]:
         crew = CREWS[1]
-    faults, trouble, rate, most = _faults(rng, kind), (), 0.0, 0
+    faults, trouble, rate, most = _faults(rng, kind, kinds), (), 0.0, 0
+    if crew == CREWS[2] and any(fault.act == "full disk" for fault in faults):
+        crew = CREWS[0]  # the disk is that of a journal in a file
     if kind == "RPC":
         trouble = tuple(rng.sample(FAULTS, rng.choice((1, 2, len(FAULTS)))))
         rate, most = rng.choice((0.03, 0.1, 0.3)), rng.choice((5, 15, 30))
@@ -71,9 +71,10 @@ def draw(number: int, kinds: Sequence[str] = KINDS, postgres: bool = True) -> Sc
     return Scenario(number, kind, crew, rng.choice((1, 1, 2)), faults, trouble, rate, most)
 
 
-def _faults(rng: random.Random, kind: str) -> tuple[Fault, ...]:
+def _faults(rng: random.Random, kind: str, kinds: Sequence[str]) -> tuple[Fault, ...]:
     if kind == "mixed":
-        return tuple(_fault(rng, rng.choice(KINDS[:-1])) for _ in range(rng.randint(2, 4)))
+        each = [one for one in kinds if one != "mixed"] or [one for one in KINDS[:-1] if one != "full disk"]
+        return tuple(_fault(rng, rng.choice(each)) for _ in range(rng.randint(2, 4)))
     lives = rng.choice((1, 1, 2, 3)) if kind in ("kill", "kill at a request") else 1
     return tuple(_fault(rng, kind) for _ in range(lives))
 

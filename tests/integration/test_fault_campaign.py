@@ -1,4 +1,4 @@
-"""A few runs of the fault campaign (`make faults`), and its judge: what the chain says against what the journals say."""
+"""A few runs of the fault campaign (`make faults`), and its judge: the chain's word against the journals'."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def test_a_number_always_draws_the_same_and_all_kinds_and_crews_are_drawn() -> N
     assert many == [draw(number) for number in range(300)]
     assert {scenario.kind for scenario in many} == set(KINDS)
     assert {scenario.crew for scenario in many} == set(CREWS)
+    full = [scenario for scenario in many if any(fault.act == "full disk" for fault in scenario.faults)]
+    assert {scenario.kind for scenario in full} == {"full disk", "mixed"}
+    assert CREWS[2] not in {scenario.crew for scenario in full}  # its journal is in no file
 
 
 # ---------------------------------------------------------------- the judge sees what is wrong
