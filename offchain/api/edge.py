@@ -21,6 +21,7 @@ __all__ = ["CSP", "Edge", "Rates"]
 
 MOST_BODY = 128 * 1024  # bytes
 HEAVY = (
+    "/lots",
     "/plan",
     "/quotes/zap-in",
     "/quotes/zap-out",

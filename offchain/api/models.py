@@ -378,6 +378,20 @@ class AccountState(Answer):
     balances: list[WalletUnits]
 
 
+class Lots(Answer):
+    """As `evenkeel tax report --format json` says it: decimals in whole shares and USD."""
+
+    block: Block
+    vault: str
+    account: str
+    method: str
+    wash_days: int
+    unvalued: list[str]
+    years: list[dict[str, Any]]
+    sales: list[dict[str, Any]]
+    open: list[dict[str, Any]]
+
+
 class PlanAnswer(Answer):
     block: Block
     plan: dict[str, Any]

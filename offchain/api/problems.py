@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from web3.exceptions import Web3Exception
 
+from offchain.audit.chain import AuditBreak
+from offchain.audit.lots import LotError
 from offchain.chain.errors import NODE_ERRORS, ChainError, ConfigError
 from offchain.errors import EvenkeelError, PlannerError, PolicyError
 
@@ -29,6 +31,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_acceptable": (406, "Not acceptable"),
     "cannot_route": (409, "The pools cannot do this exchange"),
     "cannot_plan": (409, "No plan or quote is possible now"),
+    "history_broken": (409, "The vault's history cannot be followed"),
     "unauthorized": (401, "An API key is needed"),
     "forbidden": (403, "The API key lacks the scope"),
     "host_not_allowed": (400, "This host name is not served"),
@@ -106,6 +109,8 @@ def explained(error: Exception) -> Problem:
             return Problem(code, str(said), headers=error.headers)
         case CannotRoute():
             return Problem("cannot_route", str(error))
+        case AuditBreak() | LotError():
+            return Problem("history_broken", str(error))
         case PlannerError() | PolicyError():
             return Problem("cannot_plan", str(error))
         case ChainError() | Web3Exception():

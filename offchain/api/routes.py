@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
@@ -287,6 +288,36 @@ def account(source: Chain, vault: Address, account: Address) -> models.AccountSt
             )
             for token, wallet in has.wallets.items()
         ],
+    )
+
+
+@router.get("/vaults/{vault}/lots", operation_id="lots")
+def lots(
+    source: Chain,
+    vault: Address,
+    account: Address,
+    method: Literal["fifo", "lifo", "hifo", "average"] = "fifo",
+    wash_days: Annotated[int, Query(ge=0, le=366)] = 30,
+    year: Annotated[int | None, Query(ge=1970, le=9999)] = None,
+) -> models.Lots:
+    """An account's tax lots of the vault's shares: what was sold of which, and what is left with its gain."""
+    from offchain.audit.lots import Method, match
+    from offchain.show.tax import report_json
+
+    block = source.newest()
+    state = snapshot_of(source, vault, block).state
+    found, unvalued = source.purchases(vault, account, block)
+    book = match(found, Method(method), wash_days=wash_days)
+    priced = policy.usable(state) and state.supply
+    price = {vault: Decimal(policy.nav(state)) / state.supply} if priced else {}
+    return models.Lots(
+        block=views.block_of(block),
+        vault=vault,
+        account=account,
+        method=method,
+        wash_days=wash_days,
+        unvalued=unvalued,
+        **report_json(book, price, year),
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from threading import Lock
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
@@ -23,6 +24,7 @@ from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Excep
 from web3.types import EventData, RPCEndpoint, RPCResponse
 
 from offchain.api.text import MAX_NAME, MAX_SYMBOL, plain, returned_text
+from offchain.audit.chain import AuditBreak
 from offchain.chain.contracts import ZERO, bind, bind_abi
 from offchain.chain.errors import NODE_ERRORS, ChainError
 from offchain.chain.events import BLOCKS_PER_REQUEST, events_in
@@ -33,6 +35,9 @@ from offchain.chain.sender import is_revert
 from offchain.chain.vault import BlockRef, Snapshot, block_at, latest_block, read_terms
 from offchain.keeper.market import Observed, Sources, observe, read_gas_price
 from offchain.planner import Pool
+
+if TYPE_CHECKING:
+    from offchain.audit.lots import Transaction
 
 __all__ = ["Account", "ChainSource", "Event", "Extras", "Places", "Source", "Teller", "TokenInfo", "Wallet"]
 
@@ -193,6 +198,9 @@ class Source(Protocol):
 
     def account(self, vault: str, account: str, tokens: Sequence[str], block: BlockRef) -> Account:
         """What an account has."""
+
+    def purchases(self, vault: str, account: str, block: BlockRef) -> tuple[list[Transaction], list[str]]:
+        """What an account bought and sold of the vault's shares; the ids of those whose value nobody knows."""
 
     def teller_preview(self, teller: str, amount: int, into: bool, block: BlockRef) -> int:
         """Shares for `amount` of its asset (`into`), or its asset for `amount` of shares."""
@@ -485,6 +493,30 @@ class ChainSource:
         native = int(self.web3.eth.get_balance(_sum(account), BlockNumber(block.number)))
         allowed = None if zap is None else self._number(vault, "allowance", [account, zap], block)
         return Account(shares, native, wallets, allowed)
+
+    def purchases(self, vault: str, account: str, block: BlockRef) -> tuple[list[Transaction], list[str]]:
+        """What an account bought and sold of the vault's shares; the ids of those whose value nobody knows.
+
+        At the oracle's prices of each block, so the node must know old states. Raises AuditBreak.
+        """
+        return self._remembered(
+            (block.hash, "purchases", vault, account), lambda: self._purchases(vault, account, block)
+        )
+
+    def _purchases(self, vault: str, account: str, block: BlockRef) -> tuple[list[Transaction], list[str]]:
+        from offchain.audit.taxable import share_transactions
+        from offchain.audit.verify import gather, transfers
+
+        def price_of(oracle: str, token: str, at: int) -> Decimal:
+            ((price, status),) = read_prices(self.web3, oracle, [token], at)
+            if status:
+                raise AuditBreak("price", f"the oracle's price of {token} was not usable in block {at}")
+            return Decimal(price).scaleb(-18)
+
+        first = self.first_block(vault, block)
+        history = gather(self.web3, vault, first, block.number).history
+        moved = transfers(self.web3, vault, [account], first, block.number)
+        return share_transactions(history, [account], moved, price_of)
 
     # ---------------------------------------------------------------- markets
 

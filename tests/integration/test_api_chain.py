@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -171,6 +172,14 @@ def test_roles_flows_and_accounts_are_the_vaults_own(client: Client, world: Worl
     shares = vault.functions.balanceOf(holder).call()
     paid = vault.functions.preview_redeem_in_kind(shares, 0).call()
     assert [row["units"] for row in account["in_kind"]] == [str(units) for units in paid]
+
+
+def test_lots_are_what_the_account_paid_in(client: Client, world: World, vault: Contract) -> None:
+    holder = world.chain.accounts[6].address
+    found = read(client, f"/v1/vaults/{vault.address}/lots?account={holder}")
+    held = Decimal(vault.functions.balanceOf(holder).call()) / WAD
+    assert sum(Decimal(lot["quantity"]) for lot in found["open"]) == held and found["unvalued"] == []
+    assert Decimal(found["open"][-1]["basis"]) > 0 and found["open"][0]["gain"] is not None
 
 
 def test_a_contract_that_is_no_vault_and_a_vault_of_another_factory_are_not_served(

@@ -7,6 +7,8 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from offchain.api.rpc import METHODS, MOST_BLOCKS
 from offchain.api.store import Store
 from offchain.api.text import plain, returned_text
 from offchain.api.writes import writes
+from offchain.audit.lots import Acquired, Disposed
 from offchain.chain.rpc import NodesUnavailable
 from offchain.policy import WAD
 from tests.support.api import (
@@ -204,6 +207,25 @@ def test_the_basket_of_then_is_used_not_todays(client: Client, source: FakeSourc
     source.logs = [removed, added, flowed(60)]
     (flow,) = client.get(f"/v1/vaults/{VAULT}/flows").json()["flows"]
     assert flow["amounts"] == [{"token": GOLD, "units": str(10**15)}, {"token": HUB, "units": str(10**6)}]
+
+
+def test_lots_are_matched_as_asked_and_what_is_left_is_valued_now(client: Client, source: FakeSource) -> None:
+    def when(day: int) -> datetime:
+        return datetime(2025, 1, day, tzinfo=UTC)
+
+    source.bought = [
+        Acquired("a", when(1), HOLDER, VAULT, Decimal(10), Decimal(8)),
+        Acquired("b", when(2), HOLDER, VAULT, Decimal(10), Decimal(12)),
+        Disposed("c", when(3), HOLDER, VAULT, Decimal(10), Decimal(11)),
+    ]
+    path = f"/v1/vaults/{VAULT}/lots?account={HOLDER}&wash_days=0&method="
+    first, last = client.get(path + "fifo").json(), client.get(path + "hifo").json()
+    assert (first["years"][0]["short"], last["years"][0]["short"]) == ("3", "-1")
+    assert [(lot["lot"], lot["quantity"], lot["gain"]) for lot in first["open"]] == [("b", "10", "-2")]
+    assert [(lot["lot"], lot["gain"]) for lot in last["open"]] == [("a", "2")]
+    source.bought = source.bought[2:]  # sold what was never bought
+    broken = client.get(path + "fifo")
+    assert (broken.status_code, broken.json()["code"]) == (409, "history_broken")
 
 
 def test_flows_of_one_account(client: Client, source: FakeSource) -> None:

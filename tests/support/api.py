@@ -147,6 +147,7 @@ class FakeSource:
     down: Exception | None = None
     asked: list[tuple[str, Any]] = field(default_factory=list)
     allowance: int = 0
+    bought: list[Any] = field(default_factory=list)
 
     def newest(self) -> BlockRef:
         if self.down is not None:
@@ -205,6 +206,9 @@ class FakeSource:
             t: Wallet(None if t in self.deaf else 10**24, self.allowance, self.allowance) for t in tokens
         }
         return Account(1_000 * WAD, WAD, wallets, self.allowance)
+
+    def purchases(self, vault: str, account: str, _: BlockRef) -> tuple[list[Any], list[str]]:
+        return self.bought, []
 
     def teller_preview(self, teller: str, amount: int, into: bool, _: BlockRef) -> int:
         return amount * 10**12 if into else amount // 10**12
