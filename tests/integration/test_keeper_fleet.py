@@ -272,6 +272,18 @@ def test_a_round_looks_at_what_is_due_unfinished_or_failed(
     assert worker.wanted(now + 1) == ([vault.address], {vault.address: ""})
 
 
+def test_a_vault_whose_keeper_is_halted_stays_due(vault: Any, fleet: Callable[..., Fleet]) -> None:
+    worker = fleet("a")
+    worker.outside.watch.clock = lambda: 0.0  # the halt does not end meanwhile
+    for _ in range(worker.outside.watch.max_exceptions):
+        worker.outside.watch.failed(vault.address, ZeroDivisionError())
+    assert worker.wanted(1_700_000_000)[0] == [vault.address]  # it is known from now on
+    worker._seen(1_700_000_000, {vault.address: ""})
+    assert worker.wanted(1_700_000_001)[0] == []
+    assert worker.look(vault.address) is None  # halted: not even a lease
+    assert worker.wanted(1_700_000_001)[0] == [vault.address]
+
+
 def test_a_round_screens_through_the_lens(world: World, vault: Any, fleet: Callable[..., Fleet]) -> None:
     worker = fleet("a")
     lens = world.chain.deploy(world.deployer, "VaultLens").address
