@@ -99,7 +99,10 @@ async function confirm(): Promise<void> {
 async function guard(mine: Run, wallet: Wallet): Promise<void> {
   const block = await latest(app.node)
   const expires = mine.plan.expires
-  if (expires !== undefined && block.timestamp >= expires) throw new Stop('The quote is too old to be sent. Close this, and a new one is there.')
+  if (expires !== undefined && block.timestamp >= expires) {
+    await refresh(true) // the form asks for a new one as soon as it knows the new block
+    throw new Stop('The quote is too old to be sent. Close this, and a new one is there.')
+  }
   if (block.timestamp >= mine.plan.deadline) throw new Stop('This review is too old. Close it and review again.')
   const [accounts, chainId] = await Promise.all([ask(wallet.provider, 'eth_accounts'), ask(wallet.provider, 'eth_chainId')])
   if (Number(chainId) !== app.chainId) throw new Stop(`The wallet is on another network. Switch it to ${chain()}.`)
