@@ -135,7 +135,7 @@ class Endurance:
             return [problem]
         vaults, accounts = self.stage.vaults, [account.address for account in self.accounts]
         return judge.faults_in(
-            self.stage.chain.web3, vaults, self.journals, accounts, self.stage.block, self.due
+            self.stage.chain.web3, vaults, self.journals, accounts, self.stage.block, self.due, parts=True
         )
 
     # ------------------------------------------------------------ the market

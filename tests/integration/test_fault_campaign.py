@@ -141,6 +141,18 @@ def test_two_trades_in_a_session_and_one_that_was_not_completed(judged: World) -
     assert "sessions [1] were traded in, [] were completed" in judged.wrong()
 
 
+@pytest.mark.parametrize(
+    ("moved", "good"), [((-50, 40), True), ((-60, 40), False), ((10, -8), False), ((0, 0), True)]
+)
+def test_a_session_may_be_completed_but_not_traded_again(moved: tuple[int, int], good: bool) -> None:
+    trades = [
+        {"balances_before": [1_000, 500], "balances_after": [900, 580], "decision": b"1"},
+        {"balances_before": [900, 580], "balances_after": [900 + moved[0], 580 + moved[1]], "decision": b"2"},
+    ]
+    assert judge._completes(trades) is good
+    assert not judge._completes([trades[0], trades[0]])
+
+
 def test_a_transaction_that_failed_is_no_rebalance(judged: World) -> None:
     judged.keep()
     judged.mined = [replace(MINED, succeeded=False)]
