@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 from typer.testing import CliRunner
 
-from offchain.audit.chain import AuditBreak
+from offchain.audit.chain import AuditBreak, Rebalanced
 from offchain.audit.export import Export, read_checkpoint, read_export, rows, to_csv, to_json, to_parquet
 from offchain.audit.history import decode_log, decode_logs
 from offchain.audit.verifier import Checkpoint, Verdict, verify
@@ -427,3 +428,63 @@ def variants(value: Any) -> Iterator[Any]:
     else:
         for at in range(65, len(value), 640):
             yield value[:at] + ("2" if value[at] == "1" else "1") + value[at + 1 :]
+
+
+def relinked(top: Any, found: Gathered) -> tuple[Any, bytes]:
+    """The export with every entry after a changed one linked to it anew, and the head that this leads to.
+
+    So a vault whose code does not enforce its rules would have written it.
+    """
+    head = b""
+    for i, log in enumerate(top["logs"]):
+        if kind_of(found, i) in ("Created", "SessionOpened", "Rebalanced", "RuleChanged"):
+            data = bytes.fromhex(log["data"][2:])
+            log["data"] = "0x" + (head + data[32:] if head else data).hex()
+            head = keccak(bytes.fromhex(log["data"][2:]))
+    return top, head
+
+
+def test_a_history_that_the_rules_refuse_is_found_though_its_head_is_right(
+    text: str, found: Gathered
+) -> None:
+    """Every word of the trade, of the opened session and of the first change, in a chain that hashes."""
+    free = []
+    for i in (5, 10, 17):
+        kind, words = kind_of(found, i), len(json.loads(text)["logs"][i]["data"]) // 64
+        for word in range(1, words):
+            top = json.loads(text)
+            data = bytearray.fromhex(top["logs"][i]["data"][2:])
+            data[32 * word + 31] ^= 1
+            top["logs"][i]["data"] = "0x" + data.hex()
+            changed, head = relinked(top, found)
+            try:
+                verdict = verify(read_export(json.dumps(changed)).history, head)
+            except AuditBreak:
+                continue
+            if verdict.ok and not verdict.residuals:
+                free.append((kind, word))
+    assert free == [
+        *[("RuleChanged", word) for word in (9, 10)],  # a teller's limit: any is allowed
+        *[("Rebalanced", word) for word in (10, 11, 12)],  # another executor, payload, decision
+        *[
+            ("Rebalanced", word) for word in (14, 15, 23, 24)
+        ],  # a price by a unit; sells beyond what is clipped
+        *[("SessionOpened", word) for word in (11, 12)],  # a price by a unit
+    ], str(free)
+
+
+def test_a_trade_that_the_rules_refuse_is_named(text: str, found: Gathered) -> None:
+    """The vault gave away a tenth: block, transaction and the rule."""
+    top = json.loads(text)
+    trade = top["logs"][10]
+    event = next(e for e in decode_logs(found.history.logs) if isinstance(e, Rebalanced))
+    units = event.balances_after[1]
+    data = bytes.fromhex(trade["data"][2:]).replace(
+        units.to_bytes(32, "big"), (units * 9 // 10).to_bytes(32, "big")
+    )
+    trade["data"] = "0x" + data.hex()
+    changed, head = relinked(top, found)
+    verdict = verify(read_export(json.dumps(changed)).history, head)
+    assert verdict.broken is not None
+    at = f"block {event.position.block}, transaction {event.position.transaction}"
+    assert str(verdict.broken).startswith(f"{at}, field balances_after: the vault refuses this:")
