@@ -22,7 +22,7 @@ from offchain.audit.verifier import Checkpoint, Finding, Stored, Verdict, verify
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
 from offchain.chain.errors import NODE_ERRORS, ChainError
 from offchain.chain.oracle import read_prices
-from offchain.chain.pools import _read_v2, _read_v3
+from offchain.chain.pools import read_v2, read_v3
 from offchain.chain.vault import BlockRef, block_at, read_vault
 from offchain.planner.pools import Pool, V2Pool, same
 
@@ -384,8 +384,8 @@ def _look(web3: Web3, vault: str, record: Record) -> Seen:
 def _pool(web3: Web3, said: Pool, block: int) -> Pool | None:
     try:
         if isinstance(said, V2Pool):
-            return _read_v2(web3, said.address, said.fee_bps, block)
-        return _read_v3(web3, said.address, block)
+            return read_v2(web3, said.address, said.fee_bps, block)
+        return read_v3(web3, said.address, block)
     except (BadFunctionCallOutput, ContractLogicError, ValueError):
         return None
 

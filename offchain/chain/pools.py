@@ -20,7 +20,7 @@ from offchain.chain.contracts import (
 )
 from offchain.planner.pools import MAX_TICK, MIN_TICK, Pool, V2Pool, V3Pool
 
-__all__ = ["PoolRef", "PoolSource", "discover", "read_pools"]
+__all__ = ["PoolRef", "PoolSource", "discover", "read_pools", "read_v2", "read_v3"]
 
 TICK_RANGE = 4_000  # ticks read each side of the price, at least: 1.0001 ** 4000 = +49 %, -33 %
 WORD = 256  # initialised-tick flags in one word of the bitmap
@@ -69,16 +69,17 @@ def read_pools(
     found: list[Pool] = []
     for ref in discover(web3, pairs, source, block):
         pool = (
-            _read_v2(web3, ref.address, source.v2_fee_bps, block)
+            read_v2(web3, ref.address, source.v2_fee_bps, block)
             if ref.version == 2
-            else _read_v3(web3, ref.address, block)
+            else read_v3(web3, ref.address, block)
         )
         if pool is not None:
             found.append(pool)
     return tuple(found)
 
 
-def _read_v2(web3: Web3, address: str, fee_bps: int, block: int) -> V2Pool | None:
+def read_v2(web3: Web3, address: str, fee_bps: int, block: int) -> V2Pool | None:
+    """The pair at that block; None while it is empty."""
     pair = bind_abi(web3, V2_PAIR, address).functions
     token0, token1, reserves = _call_all(web3, [pair.token0(), pair.token1(), pair.getReserves()], block)
     if not reserves[0] or not reserves[1]:
@@ -86,7 +87,8 @@ def _read_v2(web3: Web3, address: str, fee_bps: int, block: int) -> V2Pool | Non
     return V2Pool(address, token0, token1, fee_bps, reserves[0], reserves[1])
 
 
-def _read_v3(web3: Web3, address: str, block: int) -> V3Pool | None:
+def read_v3(web3: Web3, address: str, block: int) -> V3Pool | None:
+    """The pool at that block, with the ticks around its price; None while it has no price."""
     contract = bind_abi(web3, V3_POOL, address)
     view = contract.functions
     calls = [
