@@ -103,7 +103,9 @@ def connect(settings: Settings, *, check: bool = True) -> Web3:
             f"{'rpc_urls' if settings.rpc_urls else 'rpc_url'}: no Ethereum node answers at {where}"
         )
     web3 = Web3(nodes)
-    web3.middleware_onion.remove("validation")  # asks for the chain's id twice with every call; Nodes knows it
+    web3.middleware_onion.remove(
+        "validation"
+    )  # asks for the chain's id twice with every call; Nodes knows it
     return web3
 
 
