@@ -236,7 +236,7 @@ export async function use(wallet: Announced, silently = false): Promise<void> {
   app.safe = undefined
   localStorage.setItem('wallet', wallet.id)
   listen(connected)
-  await walletChanged()
+  void walletChanged()
   announce(`Connected to ${wallet.name}.`)
 }
 

@@ -5,7 +5,7 @@ import { actFor, actor, announce, app, chain, changed, onChain, open, refresh, u
 import { h, type VNode } from './dom'
 import { explain } from './errors'
 import { InputError, parseAddress } from './format'
-import { address, closeDialog, field, modal, note } from './ui'
+import { address, closeDialogNamed, field, modal, note } from './ui'
 import { switchChain, type Announced } from './wallet'
 
 interface Given {
@@ -39,6 +39,7 @@ function next(given: Given): [string, () => void, boolean] {
 // Wallets
 
 let walletProblem = ''
+const CONNECT = 'Connect a wallet'
 
 export function chooseWallet(): void {
   walletProblem = ''
@@ -46,7 +47,7 @@ export function chooseWallet(): void {
 }
 
 function walletDialog(): VNode {
-  return modal('Connect a wallet', [
+  return modal(CONNECT, [
     app.wallets.length === 0
       ? note('info', 'No wallet has announced itself (EIP-6963). Install one in this browser, or unlock it, and load the page again. Reading works without.')
       : null,
@@ -68,7 +69,7 @@ async function pick(wallet: Announced): Promise<void> {
   announce(`Asking ${wallet.name}.`)
   try {
     await use(wallet)
-    closeDialog()
+    closeDialogNamed(CONNECT)
   } catch (error) {
     const failure = explain(error)
     walletProblem = failure.kind === 'declined' ? 'You declined in the wallet. Nothing was shared.' : failure.text

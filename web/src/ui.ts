@@ -95,3 +95,9 @@ export function modal(title: string, content: Children[], onclosed: () => void =
 export function closeDialog(): void {
   document.querySelector<HTMLDialogElement>('dialog.modal')?.close()
 }
+
+/** That dialog, where it is still the one that is open. */
+export function closeDialogNamed(title: string): void {
+  const dialog = document.querySelector<HTMLDialogElement>('dialog.modal')
+  if (dialog?.getAttribute('aria-label') === title) dialog.close()
+}
