@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar, cast
 
 import requests
 import structlog
@@ -109,6 +110,23 @@ def connect(settings: Settings, *, check: bool = True) -> Web3:
     return web3
 
 
+class _Stderr:
+    """Whatever stderr is at the time. A line that it does not take, on a full disk or into a pipe that nobody reads,
+    is lost: a keeper that cannot say something goes on.
+    """
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_STDERR = _Stderr()  # one: structlog keeps a lock for each file
+
+
 def _log_to_stderr(as_json: bool) -> None:
     # Tracebacks without the values of variables: one of them may be a key.
     plain = structlog.dev.plain_traceback
@@ -125,6 +143,6 @@ def _log_to_stderr(as_json: bool) -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever stderr is at the time
+        logger_factory=lambda *_: structlog.PrintLogger(cast(TextIO, _STDERR)),
         cache_logger_on_first_use=False,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -137,6 +138,9 @@ def _told(what: str, engine: Engine) -> Iterator[None]:
         raise
     except DBAPIError as error:
         raise JournalError(f"journal: cannot {what} {where(engine.url)}: {_cause(error)}") from None
+    except PoolTimeout:
+        words = "all connections are busy, or wait for it"
+        raise JournalError(f"journal: cannot {what} {where(engine.url)}: {words}") from None
 
 
 def _url(target: Path | str) -> URL:

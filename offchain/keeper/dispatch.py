@@ -32,6 +32,7 @@ from offchain.keeper.journal import (
     UNFINISHED,
     UNSENT,
     Attempt,
+    DayLimit,
     Journal,
     Mined,
     Nonce,
@@ -44,6 +45,7 @@ from offchain.keeper.journal import (
 __all__ = ["Dispatch", "Fate"]
 
 REORG_BLOCKS = 64  # a transaction this deep stays where it is
+KEPT_BLOCKS = 128  # whose state a node that keeps no archive has
 REORG_ATTEMPTS = 8  # mined transactions of a vault that are looked at again, at most
 REFUSED_BLOCKS = 3  # after so many the node that still refuses a transaction refuses it for good
 FRESH_SECONDS = 10  # a transaction that was signed longer ago is looked at again before it is sent
@@ -80,7 +82,7 @@ class Dispatch:
         sender, run = self.sender, self.journal.run(run_id)
         try:
             tx, fees = sender.prepare(call), sender.fees()
-            self._afford(run.chain_id, tx, fees)
+            limit = self._afford(run.chain_id, tx, fees)
             nonce = self.journal.reserve(run_id, _address(sender), *sender.counts())
             signed = sender.sign(tx, nonce, fees)
         except TransactionError as error:
@@ -90,7 +92,10 @@ class Dispatch:
         head, read_at = latest_block(self.web3), time.monotonic()
         if head.time > (run.deadline or head.time):
             return self._fail(run_id, LATE)
-        attempt = self.journal.sent(run_id, signed, head.number, head.time)
+        try:
+            attempt = self.journal.sent(run_id, signed, head.number, head.time, limit)
+        except TransactionError as error:  # other vaults of this account were faster
+            return self._fail(run_id, str(error))
         if time.monotonic() - read_at > FRESH_SECONDS:  # this process stood still
             log.warning(
                 "signed long ago: looked at again first", tx_hash=attempt.tx_hash, nonce=attempt.nonce
@@ -103,26 +108,21 @@ class Dispatch:
         self.journal.failed(run_id, reason)
         return Fate(Status.FAILED, reason)
 
-    def _afford(self, chain_id: int, tx: TxParams, fees: Fees, nonce: int | None = None) -> None:
+    def _afford(self, chain_id: int, tx: TxParams, fees: Fees, nonce: int | None = None) -> DayLimit | None:
         """TransactionError where the account, or the limit of a day, does not cover what the transaction may cost.
 
-        `nonce`: what else was sent with it costs nothing once this one is mined.
+        `nonce`: what else was sent with it costs nothing once this one is mined. The journal asks the limit again.
         """
         address, most = _address(self.sender), tx["gas"] * fees.most
         if (balance := self.web3.eth.get_balance(address)) < most:
             raise TransactionError(
                 f"insufficient funds for gas: {address} has {balance / ETHER:.6f}, needs up to {most / ETHER:.6f}"
             )
-        limit = self.sender.daily_gas_limit_wei
-        if limit is None:
-            return
-        since = latest_block(self.web3).time - DAY
-        spent = self.journal.gas_spent(chain_id, address, since, without=nonce)
-        if spent + most > limit:
-            raise TransactionError(
-                f"daily_gas_limit_native: {spent / ETHER:.6f} are spent or committed in 24 hours and this may cost "
-                f"{most / ETHER:.6f}, above the limit {limit / ETHER:.6f}"
-            )
+        if self.sender.daily_gas_limit_wei is None:
+            return None
+        limit = DayLimit(self.sender.daily_gas_limit_wei, latest_block(self.web3).time - DAY)
+        limit.check(self.journal.gas_spent(chain_id, address, limit.since, without=nonce), most)
+        return limit
 
     def _deliver(self, attempt: Attempt, public: bool = False) -> str:
         """Send what the journal has; the node's words where it does not take it."""
@@ -204,8 +204,15 @@ class Dispatch:
                 if self._look(attempts, head).status == Status.SENT:
                     self._move(attempts, head)
             elif run is not None and run.status in UNSENT and head.time > (run.deadline or 0):
-                self.journal.failed(run.id, INTERRUPTED)
+                self._give_up(run)
         self._fill_gap(chain_id, mined, pending, head)
+
+    def _give_up(self, run: Run) -> None:
+        """A run whose keeper is gone, it seems."""
+        try:
+            self.journal.given_up(run.id, INTERRUPTED)
+        except BusyError as error:
+            log.info("left to another keeper", vault=run.vault, reason=str(error))
 
     def _attempts(self, chain_id: int, sender: str, nonce: int) -> Sequence[Attempt]:
         return self.journal.attempts(chain_id, sender, nonce)
@@ -221,7 +228,7 @@ class Dispatch:
         if self.web3.eth.get_transaction_count(sender, BlockNumber(final.number)) > last.nonce:
             return self._used_by_another(attempts, final.number)
         if run is not None and run.status == Status.SENT and final.time > (run.deadline or 0):
-            self.journal.failed(run.id, LATE)
+            self.journal.given_up(run.id, LATE, (Status.SENT,))
             log.warning("settled: not mined", vault=run.vault, tx_hash=last.tx_hash, reason=LATE)
             return Fate(Status.FAILED, LATE, last.tx_hash)
         waits = "the last transaction is not mined yet; nothing new is started"
@@ -258,7 +265,7 @@ class Dispatch:
             reason = f"mined after all ({reason})"
         if (attempt.block_hash, run.status) == (at.block_hash, Status.MINED) and receipt["status"] == 1:
             if status == Status.CONFIRMED:
-                self.journal.confirmed(run.id)
+                self.journal.deep_enough(run.id)
         else:
             self.journal.mined(attempt, at, status, reason, self._cost(run, receipt))
         log.info("settled", vault=run.vault, tx_hash=attempt.tx_hash, status=str(status), depth=depth)
@@ -368,9 +375,9 @@ class Dispatch:
             fees = raised(_fees(last), self.sender.fees(), self.sender.limits)
             if fees is None:
                 raise TransactionError("max_fee_gwei or max_tip_gwei: replacing it would cost more than that")
-            self._afford(last.chain_id, tx, fees, last.nonce)
+            limit = self._afford(last.chain_id, tx, fees, last.nonce)
             signed = self.sender.sign(tx, last.nonce, fees)
-            attempt = self.journal.replaced(last, signed, purpose, head.number, head.time, reason)
+            attempt = self.journal.replaced(last, signed, purpose, head.number, head.time, reason, limit)
         except TransactionError as error:
             log.warning("not replaced", tx_hash=last.tx_hash, nonce=last.nonce, reason=str(error))
             return False
@@ -398,9 +405,9 @@ class Dispatch:
         tx = self.sender.nothing()
         try:
             fees = self.sender.fees()
-            self._afford(chain_id, tx, fees)
+            limit = self._afford(chain_id, tx, fees)
             signed = self.sender.sign(tx, mined, fees)
-            filler = self.journal.filled(chain_id, signed, head.number, head.time)
+            filler = self.journal.filled(chain_id, signed, head.number, head.time, limit)
         except (TransactionError, BusyError) as error:
             log.warning("gap not filled", nonce=mined, reason=str(error))
             return
@@ -427,7 +434,8 @@ def _fees(attempt: Attempt) -> Fees:
 def _who_used(web3: Web3, sender: str, nonce: int, sent_block: int, newest: int) -> str | None:
     """The hash of the transaction that used the nonce, found by bisection of the account's count.
 
-    None where the node has forgotten the state of that time, "" where its answers do not fit together.
+    None where the node has forgotten the state of that time, "" where its answers do not fit together, or it fails to
+    answer for blocks that every node has.
     """
     address = Web3.to_checksum_address(sender)
     low, high = max(0, min(sent_block, newest) - REORG_BLOCKS), newest
@@ -440,7 +448,7 @@ def _who_used(web3: Web3, sender: str, nonce: int, sent_block: int, newest: int)
             low, high = (low, middle) if used else (middle, high)
         transactions = web3.eth.get_block(BlockNumber(high), full_transactions=True)["transactions"]
     except Web3RPCError:
-        return None
+        return None if newest - low > KEPT_BLOCKS else ""
     for tx in transactions:
         if not isinstance(tx, bytes) and tx["from"] == address and tx["nonce"] == nonce:
             return tx["hash"].to_0x_hex()

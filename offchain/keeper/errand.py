@@ -42,11 +42,12 @@ def settle(dispatch: Dispatch, vault: str, chain_id: int) -> tuple[Run, Fate] | 
     dispatch.reopen(vault, chain_id)
     for run in dispatch.journal.unfinished(vault, chain_id):
         if run.status in UNSENT:
-            dispatch.journal.failed(run.id, INTERRUPTED)
+            dispatch.journal.given_up(run.id, INTERRUPTED)
             continue
         fate = dispatch.follow(run)
         if fate.status in (Status.SENT, Status.MINED):
             log.warning("waiting", vault=vault, tx_hash=fate.tx_hash, reason=fate.reason)
+            dispatch.tend(chain_id)  # perhaps it waits for a nonce before its own
             return run, fate
     dispatch.tend(chain_id)
     return None

@@ -22,11 +22,11 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import procrastinate
 import psycopg
@@ -76,6 +76,8 @@ CREATE_LOCK = 0x6576656E_666C6565  # "evenflee": PostgreSQL's advisory lock whil
 ROUND, LOOK = "evenkeel.round", "evenkeel.look"
 # What ends a round, and is no bug: node, database or settings.
 AWAY: tuple[type[Exception], ...] = (*NODE_ERRORS, EvenkeelError, exceptions.ConnectorException)
+
+T = TypeVar("T")
 
 log = structlog.get_logger("evenkeel.fleet")
 
@@ -239,11 +241,14 @@ class Fleet:
     # ------------------------------------------------------------ a look
 
     def look(self, vault: str, job: int = 0, worker_id: int = 0) -> Outcome | None:
-        """One look under a new lease; None where it did not end with an outcome. Never raises."""
+        """One look under a new lease; None where it did not end with an outcome. Never raises.
+
+        Of a vault that is halted what was sent is looked after, under a lease too.
+        """
         leases: list[Lease] = []
         errors: list[Exception] = []
 
-        def once() -> Outcome:
+        def leased(act: Callable[[Keeper], T]) -> T:
             try:
                 lease = Lease.take(self.engine, self.chain_id, vault, self.name, job, worker_id)
                 leases.append(lease)
@@ -253,15 +258,15 @@ class Fleet:
                     journal=Journal(lease.fenced),
                     trigger_blocks=self.settings.of(vault).trigger_blocks or 1,
                 )
-                return keeper.once()
+                return act(keeper)
             except Exception as error:
                 errors.append(error)
                 raise
 
-        outcome = self.outside.watch.look(vault, once)
+        outcome = self.outside.watch.look(vault, lambda: leased(Keeper.once), lambda: leased(Keeper.tend))
         if leases:
             self._end(leases[0], outcome, errors)
-        elif not any(isinstance(error, BusyError) for error in errors):  # halted, or the database is away
+        elif not any(isinstance(error, BusyError) for error in errors):  # the database is away
             with contextlib.suppress(JournalError):
                 self._due_at_once(vault)
         return outcome

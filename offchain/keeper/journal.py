@@ -19,8 +19,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from offchain.chain.errors import BusyError, ConfigError
-from offchain.chain.sender import SignedCall
+from offchain.chain.errors import BusyError, ConfigError, TransactionError
+from offchain.chain.sender import ETHER, SignedCall
 from offchain.keeper.costs import Entry
 from offchain.keeper.database import holding_all, lock, open_database, reading, writing
 from offchain.keeper.tables import Attempt, Nonce, NonceState, Purpose, Run, Status
@@ -31,6 +31,7 @@ __all__ = [
     "UNFINISHED",
     "UNSENT",
     "Attempt",
+    "DayLimit",
     "Journal",
     "Mined",
     "Nonce",
@@ -53,6 +54,22 @@ class Mined:
     block_hash: str
     time: int  # timestamp of the block
     gas_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayLimit:
+    """What an account's transactions may cost in 24 hours."""
+
+    wei: int
+    since: int  # timestamp, a day before the newest block
+
+    def check(self, spent: int, most: int) -> None:
+        """TransactionError where something that may cost `most` is too much after `spent`. wei."""
+        if spent + most > self.wei:
+            raise TransactionError(
+                f"daily_gas_limit_native: {spent / ETHER:.6f} are spent or committed in 24 hours and this may cost "
+                f"{most / ETHER:.6f}, above the limit {self.wei / ETHER:.6f}"
+            )
 
 
 class Journal:
@@ -153,7 +170,7 @@ class Journal:
     def dry(self, run_id: int, reason: str) -> None:
         """The run ended after the simulation because nothing is to be sent."""
         with writing(self._engine) as db:
-            _end(db, db.get_one(Run, run_id), Status.SKIPPED, reason)
+            _end(db, _unsent(db, run_id), Status.SKIPPED, reason)
 
     def failed(self, run_id: int, reason: str, cost: Entry | None = None) -> None:
         """The run ended without a rebalance; `cost` is the gas of a transaction that was mined and failed.
@@ -164,12 +181,22 @@ class Journal:
             _end(db, db.get_one(Run, run_id), Status.FAILED, reason)
             _write_cost(db, run_id, cost)
 
+    def given_up(self, run_id: int, reason: str, seen: Sequence[Status] = UNSENT) -> None:
+        """`failed`, for who saw the run in one of these states. BusyError where it has another one by now."""
+        with writing(self._engine) as db:
+            _end(db, _still(db, run_id, seen), Status.FAILED, reason)
+
     def confirmed(self, run_id: int, cost: Entry | None = None) -> None:
         """The transaction succeeded and is as deep as it has to be; `cost`, where it is not noted yet."""
         with writing(self._engine) as db:
             db.get_one(Run, run_id).status = Status.CONFIRMED
             if cost is not None:
                 _write_cost(db, run_id, cost)
+
+    def deep_enough(self, run_id: int) -> None:
+        """A run that is `mined` is confirmed. BusyError where another process saw its block replaced."""
+        with writing(self._engine) as db:
+            _still(db, run_id, (Status.MINED, Status.CONFIRMED)).status = Status.CONFIRMED
 
     def run(self, run_id: int) -> Run:
         """The run as it is now."""
@@ -245,13 +272,17 @@ class Journal:
             run.sender, run.nonce = sender, nonce
             return nonce
 
-    def sent(self, run_id: int, signed: SignedCall, block: int, time: int) -> Attempt:
+    def sent(
+        self, run_id: int, signed: SignedCall, block: int, time: int, limit: DayLimit | None = None
+    ) -> Attempt:
         """The run's transaction is signed, and about to be given to a node. BusyError where somebody ended the run.
 
-        `block` and `time`: of the chain's newest block.
+        `block` and `time`: of the chain's newest block. TransactionError above `limit`, whatever others commit
+        meanwhile; so do `replaced` and `filled`.
         """
         with writing(self._engine) as db:
             run = _unsent(db, run_id)
+            _within(db, run.chain_id, signed, limit)
             row = db.get(Nonce, (run.chain_id, signed.sender, signed.nonce), with_for_update=True)
             if row is None or (row.run, row.state) != (run.id, NonceState.RESERVED):
                 raise BusyError(f"run {run_id} does not hold nonce {signed.nonce} any more")
@@ -259,10 +290,18 @@ class Journal:
             return _attempt(db, run.chain_id, run.id, signed, Purpose.CALL, block, time)
 
     def replaced(
-        self, old: Attempt, signed: SignedCall, purpose: Purpose, block: int, time: int, reason: str = ""
+        self,
+        old: Attempt,
+        signed: SignedCall,
+        purpose: Purpose,
+        block: int,
+        time: int,
+        reason: str = "",
+        limit: DayLimit | None = None,
     ) -> Attempt:
         """Another transaction with the nonce of `old` is about to be sent; `reason`: why the run is given up."""
         with writing(self._engine) as db:
+            _within(db, old.chain_id, signed, limit)
             row = db.get_one(Nonce, (old.chain_id, old.sender, old.nonce), with_for_update=True)
             if row.state != NonceState.LIVE:
                 raise BusyError(f"nonce {old.nonce} is settled")
@@ -272,10 +311,13 @@ class Journal:
                 run.reason = reason or run.reason
             return _attempt(db, old.chain_id, old.run, signed, purpose, block, time)
 
-    def filled(self, chain_id: int, signed: SignedCall, block: int, time: int) -> Attempt:
+    def filled(
+        self, chain_id: int, signed: SignedCall, block: int, time: int, limit: DayLimit | None = None
+    ) -> Attempt:
         """A transfer of nothing is about to be sent with a nonce that no run has, so that later ones can be mined."""
         with writing(self._engine) as db:
             lock(db, "account", chain_id, signed.sender)
+            _within(db, chain_id, signed, limit)
             key = {"chain_id": chain_id, "sender": signed.sender, "nonce": signed.nonce}
             row = db.get(Nonce, tuple(key.values()), with_for_update=True)
             if row is not None and row.state != NonceState.FREE:
@@ -397,23 +439,35 @@ class Journal:
 
         What was sent with the nonce `without` is left out.
         """
-        live = select(Nonce.nonce).where(
-            Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state == NonceState.LIVE
-        )
-        query = select(Attempt).where(
-            Attempt.chain_id == chain_id,
-            Attempt.sender == sender,
-            or_(Attempt.block_time > since, Attempt.nonce.in_(live)),
-        )
         with reading(self._engine) as db:
-            found = db.scalars(query).all()
-        worst: dict[int, int] = {}  # of several attempts of a nonce one is mined
-        for attempt in found:
-            if attempt.nonce == without:
-                continue
-            cost = attempt.gas * attempt.max_fee if attempt.gas_wei is None else attempt.gas_wei
-            worst[attempt.nonce] = max(worst.get(attempt.nonce, 0), cost)
-        return sum(worst.values())
+            return _spent(db, chain_id, sender, since, without)
+
+
+def _spent(db: Session, chain_id: int, sender: str, since: int, without: int | None) -> int:
+    live = select(Nonce.nonce).where(
+        Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state == NonceState.LIVE
+    )
+    query = select(Attempt).where(
+        Attempt.chain_id == chain_id,
+        Attempt.sender == sender,
+        or_(Attempt.block_time > since, Attempt.nonce.in_(live)),
+    )
+    worst: dict[int, int] = {}  # of several attempts of a nonce one is mined
+    for attempt in db.scalars(query):
+        if attempt.nonce == without:
+            continue
+        cost = attempt.gas * attempt.max_fee if attempt.gas_wei is None else attempt.gas_wei
+        worst[attempt.nonce] = max(worst.get(attempt.nonce, 0), cost)
+    return sum(worst.values())
+
+
+def _within(db: Session, chain_id: int, signed: SignedCall, limit: DayLimit | None) -> None:
+    """TransactionError where `signed` is above the limit; none else of its account is written before this ends."""
+    if limit is None:
+        return
+    lock(db, "account", chain_id, signed.sender)
+    spent = _spent(db, chain_id, signed.sender, limit.since, without=signed.nonce)
+    limit.check(spent, signed.gas * signed.fees.most)
 
 
 def _unfinished(vault: str, chain_id: int) -> Select[Run]:
@@ -426,9 +480,14 @@ def _unfinished(vault: str, chain_id: int) -> Select[Run]:
 
 def _unsent(db: Session, run_id: int) -> Run:
     """The run, held until the transaction's end; BusyError once something was sent for it or it was ended."""
+    return _still(db, run_id, UNSENT)
+
+
+def _still(db: Session, run_id: int, states: Sequence[Status]) -> Run:
+    """The run, held until the transaction's end; BusyError where it has none of these states any more."""
     run = db.get_one(Run, run_id, with_for_update=True)
-    if run.status not in UNSENT:
-        raise BusyError(f"run {run_id} was ended by another process: {run.status}, {run.reason}")
+    if run.status not in states:
+        raise BusyError(f"run {run_id} was changed or ended by another process: {run.status}, {run.reason}")
     return run
 
 

@@ -152,7 +152,10 @@ class Worker:
                 self.ask(job)
         while (asked := self._next()) is not None:
             job, due = asked
-            self._do(job, due, self.watch if job.name == REBALANCE else others)
+            try:
+                self._do(job, due, self.watch if job.name == REBALANCE else others)
+            except Exception:  # the vault's thread goes on, whatever happens
+                log.exception("bug: after a look", vault=self.vault, job=job.name)
 
     def _next(self) -> tuple[Job, float] | None:
         with self._wake:
@@ -164,9 +167,10 @@ class Worker:
 
     def _do(self, job: Job, due: float, watch: Watch) -> None:
         outcome = look(job.looker, self.stop, watch=watch)
+        # after an error nobody knows what was sent
+        self.unsettled = outcome is None or outcome.status in (Status.SENT, Status.MINED)
         if outcome is not None:
             self.snapshot = outcome.snapshot or self.snapshot
-            self.unsettled = outcome.status in (Status.SENT, Status.MINED)
             if self.slots is not None and job.rhythm.line is not None:
                 try:
                     self.slots.done(outcome.chain_id, self.vault, job.name, due)
@@ -446,7 +450,10 @@ def _left(timer: Timer) -> float:
 def _tick(outside: Outside, stop: threading.Event) -> None:
     """Probes and alerts, where they are on."""
     while not stop.is_set():
-        outside.tick()
+        try:
+            outside.tick()
+        except Exception:
+            log.exception("bug: probes and alerts")
         stop.wait(TICK_SECONDS)
 
 

@@ -18,6 +18,7 @@ from offchain.chain.fees import Fees
 from offchain.chain.sender import Relay, Sender
 from offchain.chain.signer import decoded
 from offchain.keeper.dispatch import Dispatch, Fate
+from offchain.keeper.errand import settle
 from offchain.keeper.journal import Attempt, Journal, NonceState, Purpose, Run, Status
 from tests.support.anvil import Anvil, anvil
 
@@ -355,7 +356,7 @@ def mined(stage: Stage, **settings: Any) -> tuple[int, Attempt]:
     return run, stage.attempts(run)[0]
 
 
-def settle(stage: Stage, run: int) -> Fate:
+def settled(stage: Stage, run: int) -> Fate:
     stage.dispatch.reopen(stage.run(run).vault, 31337)
     return stage.look(run)
 
@@ -365,7 +366,7 @@ def test_the_same_transaction_in_another_block(stage: Stage) -> None:
     stage.chain.mine_blocks()
     stage.chain.reorganise(2, before.raw)
     stage.chain.mine_blocks()
-    assert settle(stage, run).status == Status.MINED
+    assert settled(stage, run).status == Status.MINED
     (after,) = stage.attempts(run)
     assert (after.tx_hash, after.block) == (before.tx_hash, before.block)
     assert after.block_hash not in (None, before.block_hash)
@@ -379,7 +380,7 @@ def test_a_transaction_that_is_not_in_the_chain_any_more_is_sent_again(
     run, before = mined(stage, confirmations=confirmations)
     stage.chain.reorganise(1)
     assert (stage.done(), stage.count()) == (0, 0)
-    assert settle(stage, run).status == Status.SENT
+    assert settled(stage, run).status == Status.SENT
     stage.chain.mine_blocks(4)
     assert stage.look(run).status == Status.CONFIRMED
     assert [attempt.tx_hash for attempt in stage.attempts(run)] == [before.tx_hash]
@@ -390,9 +391,9 @@ def test_a_transaction_whose_purpose_went_with_its_block_is_dropped(stage: Stage
     run, _ = mined(stage)
     stage.chain.reorganise(1)
     stage.allow(0)
-    assert settle(stage, run).status == Status.SENT
+    assert settled(stage, run).status == Status.SENT
     stage.chain.mine_blocks()
-    assert settle(stage, run).status == Status.FAILED
+    assert settled(stage, run).status == Status.FAILED
     assert stage.run(run).reason.startswith("the vault would refuse it now: ")
     assert (stage.done(), stage.count()) == (0, 1)
     other, _ = stage.submit()
@@ -423,7 +424,7 @@ def test_a_node_that_is_behind_is_waited_for(stage: Stage) -> None:
     run, _ = mined(stage)
     stage.chain._rpc("anvil_rollback", [1])
     with pytest.raises(ChainError, match="the node is behind"):
-        settle(stage, run)
+        settled(stage, run)
     assert stage.run(run).status == Status.MINED
 
 
@@ -500,6 +501,21 @@ def test_a_gap_that_nobody_fills_is_filled(stage: Stage) -> None:
     assert (stage.count(), stage.done()) == (2, 1)
 
 
+def test_a_gap_is_filled_while_the_only_vault_waits_behind_it(stage: Stage) -> None:
+    foreign = stage.sender.sign(stage.sender.nothing(), 0, Fees(2 * GWEI, GWEI))
+    stage.sender.send(foreign.raw, foreign.tx_hash)
+    run, _ = stage.submit()
+    vault = stage.run(run).vault
+    stage.chain.drop(foreign.tx_hash)
+    stage.chain.mine_blocks(1, 60)
+    found = settle(stage.dispatch, vault, 31337)
+    assert found is not None and found[1].status == Status.SENT
+    stage.chain.mine_blocks()
+    assert (stage.count(), stage.done()) == (2, 1)
+    assert settle(stage.dispatch, vault, 31337) is None
+    assert stage.run(run).status == Status.CONFIRMED
+
+
 def test_a_reserved_nonce_whose_keeper_is_gone_is_given_back(stage: Stage) -> None:
     gone = stage.plan(seconds=30)
     stage.journal.reserve(gone, stage.keeper.address, 0, 0)
@@ -543,6 +559,27 @@ def test_the_limit_of_a_day_counts_what_was_paid_and_survives_a_restart(stage: S
     stage.journal.close()
 
 
+def test_what_another_vault_commits_meanwhile_counts_for_the_limit_of_a_day(stage: Stage) -> None:
+    first, _ = stage.submit()
+    (paid,) = stage.attempts(first)
+    stage.settings(daily_gas_limit_wei=paid.gas * paid.max_fee * 5 // 2)  # room for one more
+
+    class Meanwhile(Journal):
+        def reserve(self, *account: Any) -> int:
+            if others:
+                others.pop()
+                assert stage.submit()[1].status == Status.SENT
+            return super().reserve(*account)
+
+    others = [1]
+    stage.journal.__class__ = Meanwhile
+    run, fate = stage.submit()
+    assert fate.status == Status.FAILED
+    assert fate.reason.startswith("daily_gas_limit_native: ")
+    assert stage.run(run).status == Status.FAILED
+    assert len(stage.chain.pool()[stage.keeper.address]) == 2
+
+
 def test_the_limit_of_a_day_stops_replacements_too(stage: Stage) -> None:
     run, _ = stage.submit()
     (first,) = stage.attempts(run)
@@ -575,11 +612,16 @@ def test_a_private_relay_first_and_the_public_node_in_the_end(stage: Stage) -> N
     assert given == [attempt.raw]
 
 
-def test_a_node_that_hides_a_receipt_is_not_believed(stage: Stage) -> None:
+@pytest.mark.parametrize("of_old_blocks", [True, False])
+def test_a_node_that_hides_a_receipt_is_not_believed(stage: Stage, of_old_blocks: bool) -> None:
+    """Nor one that, too, cannot say just then what it knew a few blocks ago."""
+
     class Hiding(HTTPProvider):
         def make_request(self, method: RPCEndpoint, params: Any) -> Any:
             if method == "eth_getTransactionReceipt":
                 return {"jsonrpc": "2.0", "id": 1, "result": None}
+            if not of_old_blocks and method == "eth_getTransactionCount" and params[1] == "0x0":
+                return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "try again"}}
             return super().make_request(method, params)
 
     run, _ = stage.submit()
@@ -609,7 +651,7 @@ def test_a_receipt_from_a_block_that_is_not_in_the_chain_is_not_believed(stage: 
     stage.settings(web3=Web3(Remembering(stage.chain.url)))
     run, _ = mined(stage, confirmations=1)
     stage.chain.reorganise(1)
-    assert settle(stage, run).status == Status.SENT
+    assert settled(stage, run).status == Status.SENT
     assert stage.done() == 0
 
 

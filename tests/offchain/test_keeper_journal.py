@@ -2,14 +2,15 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from offchain.chain.errors import BusyError
+from offchain.chain.errors import BusyError, TransactionError
 from offchain.chain.fees import Fees
 from offchain.chain.sender import SignedCall
-from offchain.keeper.journal import Attempt, Journal, Mined, NonceState, Purpose, Status
+from offchain.keeper.journal import UNSENT, Attempt, DayLimit, Journal, Mined, NonceState, Purpose, Status
 from offchain.keeper.loop import pause_after
 from tests.support.postgres import Postgres, postgres  # noqa: F401
 
@@ -190,6 +191,34 @@ def test_a_run_that_another_process_ended_is_not_sent(journal: Journal) -> None:
     assert journal.attempts(1, SENDER, nonce) == []
 
 
+def test_a_run_that_was_sent_meanwhile_is_not_given_up(journal: Journal) -> None:
+    """Another keeper saw it unsent, and its own keeper was faster."""
+    attempt = sent(journal)
+    assert attempt.run is not None
+    with pytest.raises(BusyError, match="ended by another process: sent"):
+        journal.given_up(attempt.run, "interrupted")
+    with pytest.raises(BusyError, match="ended by another process: sent"):
+        journal.dry(attempt.run, "dry run")
+    assert journal.run(attempt.run).status == Status.SENT
+
+
+def test_a_run_that_was_mined_meanwhile_is_not_too_late(journal: Journal) -> None:
+    attempt = sent(journal)
+    journal.mined(attempt, mined_at(13), Status.MINED)
+    with pytest.raises(BusyError, match="ended by another process: mined"):
+        journal.given_up(attempt.run or 0, "its deadline passed", (*UNSENT, Status.SENT))
+    assert journal.run(attempt.run or 0).status == Status.MINED
+
+
+def test_a_run_whose_block_was_replaced_meanwhile_is_not_confirmed(journal: Journal) -> None:
+    attempt = sent(journal)
+    journal.mined(attempt, mined_at(13), Status.MINED)
+    journal.dropped(attempt)
+    with pytest.raises(BusyError, match="ended by another process: sent"):
+        journal.deep_enough(attempt.run or 0)
+    assert journal.run(attempt.run or 0).status == Status.SENT
+
+
 def test_a_nonce_that_another_run_took_is_not_used(journal: Journal) -> None:
     run, other = planned(journal), planned(journal, OTHER)
     journal.reserve(run, SENDER, 5, 5)
@@ -303,6 +332,33 @@ def test_a_gap_is_filled_once(journal: Journal) -> None:
     assert states(journal) == {4: NonceState.LIVE}
     with pytest.raises(BusyError, match="nonce 4 is taken"):
         journal.filled(1, signed(4, 1), 10, 1_000)
+
+
+def test_the_limit_of_a_day_holds_for_many_that_send_at_once(opened: Callable[[], Journal]) -> None:
+    journals, limit = [opened() for _ in range(3)], DayLimit(3 * 42_000 + 41_999, 0)
+    runs = [planned(journals[0], f"0x{number:040x}") for number in range(9)]
+    calls = [signed(journals[0].reserve(run, SENDER, 5, 5)) for run in runs]
+
+    def send(number: int) -> bool:
+        try:
+            journals[number % 3].sent(runs[number], calls[number], 10, 1_000, limit)
+        except TransactionError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(9) as pool:
+        assert sum(pool.map(send, range(9))) == 3
+    assert journals[0].gas_spent(1, SENDER, 0) == 3 * 42_000
+
+
+def test_the_limit_of_a_day_holds_for_replacements_and_gaps(journal: Journal) -> None:
+    first, limit = sent(journal), DayLimit(21_000 * 3 - 1, 0)
+    with pytest.raises(TransactionError, match="daily_gas_limit_native"):
+        journal.replaced(first, signed(5, 1, most=3), Purpose.CALL, 14, 1_072, limit=limit)
+    with pytest.raises(TransactionError, match="daily_gas_limit_native"):
+        journal.filled(1, signed(4), 14, 1_072, limit)
+    assert len(journal.attempts(1, SENDER, 5)) == 1
+    assert states(journal) == {5: NonceState.LIVE}
 
 
 def test_spent_gas_is_what_was_paid_and_the_worst_of_what_may_be(journal: Journal) -> None:

@@ -1,5 +1,7 @@
 """The schedule: a look never ends the keeper, no vault waits for another, what was missed is done once."""
 
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytest
 import requests
+import structlog
 from structlog.testing import capture_logs
 
-from offchain.chain.errors import ConfigError
+from offchain.chain.errors import ConfigError, JournalError
+from offchain.cli.common import _log_to_stderr
 from offchain.errors import EvenkeelError
 from offchain.keeper import schedule
 from offchain.keeper.database import open_database
@@ -88,6 +92,52 @@ def test_other_errors_end_only_the_look(error: Exception) -> None:
 
 
 # ---------------------------------------------------------------- several jobs
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """stderr on a full disk: the vaults' threads must not end one by one, unseen."""
+    stop = threading.Event()
+    keeper = Scripted(RuntimeError("a bug"), log_a_line, log_a_line, then=stop)
+    before = structlog.get_config()
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", full)
+        _log_to_stderr(as_json=False)
+        try:
+            run_jobs(Job(keeper, Rhythm(0.01)), stop=stop)
+        finally:
+            structlog.configure(**before)
+            with contextlib.suppress(OSError):
+                full.close()
+    assert keeper.looks >= 3
+
+
+def log_a_line() -> None:
+    structlog.get_logger().warning("a look")
+
+
+def test_what_goes_wrong_after_a_look_does_not_end_the_vault_s_thread() -> None:
+    class Broken(Slots):
+        def __init__(self) -> None: ...
+
+        def done_at(self, *_: Any) -> int:
+            return 0
+
+        def done(self, *_: Any) -> None:
+            raise RuntimeError("a bug")
+
+    stop, keeper = threading.Event(), Scripted(None, None)
+    worker = Worker([Job(keeper, DAILY)], stop, Watch(), Broken())
+    thread = threading.Thread(target=worker.work)
+    thread.start()  # it runs once for what was missed
+    try:
+        wait_for(lambda: keeper.looks == 1 or not thread.is_alive())
+        worker.ask(worker.jobs[0])
+        wait_for(lambda: keeper.looks == 2 or not thread.is_alive())
+        assert thread.is_alive()
+    finally:
+        stop.set()
+        worker.end()
+        thread.join()
 
 
 def test_run_looks_at_once_and_again_until_stopped() -> None:
@@ -368,6 +418,18 @@ def test_with_a_lens_only_vaults_that_could_act_or_are_not_settled_are_looked_at
     heads.handle(workers)
     assert asked(workers) == [False, True, True]
     assert calls == [3]
+
+
+def test_after_an_error_a_vault_counts_as_not_settled(chain: Chain) -> None:
+    """What its look had sent before, the screen cannot see."""
+    worker = Worker(
+        [Job(Scripted(JournalError("away"), None), Rhythm(HOUR, on_block=True))], threading.Event(), Watch()
+    )
+    (job,) = worker.jobs
+    worker._do(job, 0, worker.watch)
+    assert worker.unsettled
+    worker._do(job, 0, worker.watch)
+    assert not worker.unsettled
 
 
 def test_an_outage_of_the_node_is_said_once_and_waited_out(chain: Chain) -> None:
