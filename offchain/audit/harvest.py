@@ -21,6 +21,7 @@ from offchain.audit.lots import (
     Match,
     Method,
     Transaction,
+    exact,
     is_long,
     match,
     method_at,
@@ -60,6 +61,7 @@ class Harvest:
     )  # the first day on which a purchase leaves the loss alone; None without a wash-sale rule
 
 
+@exact
 def harvest(
     transactions: Sequence[Transaction],
     prices: Mapping[str, Decimal],
@@ -117,6 +119,7 @@ def harvest(
     return sorted(found, key=lambda h: (-h.loss, h.account, h.asset))
 
 
+@exact
 def tax_per_token(
     book: Book,
     account: str,

@@ -11,11 +11,13 @@ wash-sale rule are those of the United States (26 CFR 1.1012-1, 26 U.S.C. 1091) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, tzinfo
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from enum import StrEnum
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from offchain.errors import EvenkeelError
 
@@ -30,6 +32,7 @@ __all__ = [
     "Moved",
     "Transaction",
     "Year",
+    "exact",
     "is_long",
     "match",
     "ordered",
@@ -37,9 +40,24 @@ __all__ = [
     "years",
 ]
 
-EXACT = Context(prec=78, rounding=ROUND_HALF_EVEN)
+EXACT = Context(
+    prec=100, rounding=ROUND_HALF_EVEN
+)  # sums of what a file may say, 40 digits and 40 behind the point
 SMALLEST = Decimal("1e-18")
 ZERO = Decimal(0)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def exact(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` in EXACT: Python's own context rounds every sum to 28 digits."""
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with localcontext(EXACT):
+            return function(*args, **kwargs)
+
+    return inside
 
 
 class LotError(EvenkeelError):
@@ -139,7 +157,7 @@ class Match:
     @property
     def gain(self) -> Decimal:
         """Below 0: a loss. What a wash sale disallows is not counted."""
-        return self.proceeds - self.basis + self.disallowed
+        return EXACT.add(EXACT.subtract(self.proceeds, self.basis), self.disallowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,7 @@ class Year:
 # ---------------------------------------------------------------- matching
 
 
+@exact
 def match(
     transactions: Iterable[Transaction],
     methods: Method | Mapping[int, Method] = Method.FIFO,
@@ -287,7 +306,7 @@ class _Matching:
         if method == Method.SPECIFIC:
             order = _named(going, held)
         else:
-            order = [(lot, lot.quantity) for lot in sorted(held, key=_KEYS[method])]
+            order = [(lot, lot.quantity) for lot in _sorted(held, method)]
         taken, missing = [], going.quantity
         for lot, most in order:
             used = min(most, missing)
@@ -317,16 +336,15 @@ class _Matching:
     def _wash(self, place: int) -> None:
         """A loss goes into what was bought for it before; the rest waits for purchases to come.
 
-        Oldest purchase first (26 CFR 1.1091-1(c), (d)). What is left of the lots that this sale reduced replaces
-        nothing (Rev. Rul. 56-602).
+        Oldest purchase first (26 CFR 1.1091-1(c), (d)). What is left of the very lot that was sold replaces nothing
+        (Rev. Rul. 56-602); of another lot that the same sale reduced it does.
         """
         loss = self.matches[place]
         if loss.proceeds >= loss.basis:
             return
         missing = loss.quantity
-        sources = {found.lot for found in self.matches if found.sale == loss.sale}
         for lot in sorted(self.lots, key=lambda lot: lot.bought):
-            fits = lot.asset == loss.asset and not lot.replaces and lot.source not in sources
+            fits = lot.asset == loss.asset and not lot.replaces and lot.source != loss.lot
             if not missing or not fits or not self._near(lot.bought, loss.sold):
                 continue
             used = min(missing, lot.quantity)
@@ -348,12 +366,17 @@ class _Matching:
         self.matches[place] = replace(
             loss, disallowed=loss.disallowed + moved, replaced_by=(*loss.replaced_by, lot.source)
         )
-        held = loss.sold - loss.held_since
-        return replace(lot, basis=lot.basis + moved, held_since=lot.bought - held, replaces=loss.sale)
+        days = timedelta(days=(self._day(loss.sold) - self._day(loss.held_since)).days)
+        since = lot.bought.astimezone(self.zone) - days  # calendar days, as holding periods are counted
+        return replace(
+            lot, basis=lot.basis + moved, held_since=since.astimezone(lot.bought.tzinfo), replaces=loss.sale
+        )
 
     def _near(self, one: datetime, other: datetime) -> bool:
-        days = [t.astimezone(self.zone).date() for t in (one, other)]
-        return abs((days[1] - days[0]).days) <= self.wash_days
+        return abs((self._day(other) - self._day(one)).days) <= self.wash_days
+
+    def _day(self, time: datetime) -> date:
+        return time.astimezone(self.zone).date()
 
 
 _KEYS = {
@@ -362,6 +385,11 @@ _KEYS = {
     Method.LIFO: lambda lot: -lot.bought.timestamp(),
     Method.HIFO: lambda lot: (-lot.unit_cost, lot.bought),
 }
+
+
+def _sorted(held: Sequence[Lot], method: Method) -> list[Lot]:
+    """As the method takes them; of purchases at the same time LIFO takes the one that is listed last."""
+    return sorted(held[::-1] if method == Method.LIFO else held, key=_KEYS[method])
 
 
 def method_at(methods: Method | Mapping[int, Method], time: datetime, zone: tzinfo) -> Method:
@@ -426,6 +454,8 @@ def _checked(transactions: Iterable[Transaction]) -> list[Transaction]:
         known.add(t.id)
         if t.time.tzinfo is None:
             raise LotError(f"{t.id}: time: has no time zone")
+        if not 1900 <= t.time.year < 9000:
+            raise LotError(f"{t.id}: time: the year {t.time.year} is not between 1900 and 8999")
         money = [] if isinstance(t, Moved) else [("fee", t.fee)]
         money += [("cost", t.cost)] if isinstance(t, Acquired) else []
         money += [("proceeds", t.proceeds)] if isinstance(t, Disposed) else []
@@ -446,10 +476,13 @@ def _checked(transactions: Iterable[Transaction]) -> list[Transaction]:
 
 
 def is_long(held_since: datetime, sold: datetime, zone: tzinfo = UTC) -> bool:
-    """Held for more than a year: sold after the day's anniversary (26 U.S.C. 1222; the day of purchase not counted)."""
-    return sold.astimezone(zone).date() > _anniversary(held_since.astimezone(zone).date())
+    """Held for more than a year (26 U.S.C. 1222), which begins on the day after the purchase (Rev. Rul. 66-7)."""
+    return sold.astimezone(zone).date() >= _anniversary(
+        held_since.astimezone(zone).date() + timedelta(days=1)
+    )
 
 
+@exact
 def years(book: Book) -> list[Year]:
     """Realised gains by year, account and asset; a row for each method that was used."""
     rows: dict[tuple[int, str, str, Method], Year] = {}
@@ -468,14 +501,16 @@ def years(book: Book) -> list[Year]:
     return [rows[key] for key in sorted(rows)]
 
 
+@exact
 def ordered(book: Book, account: str, asset: str, method: Method) -> list[Lot]:
     """The open lots as the next sale would take them, at the cost that counts; Method.SPECIFIC: the dearest first."""
     held = [lot for lot in book.open if (lot.account, lot.asset) == (account, asset)]
     if method == Method.AVERAGE:
         held = averaged(held)
-    return sorted(held, key=_KEYS[Method.HIFO if method == Method.SPECIFIC else method])
+    return _sorted(held, Method.HIFO if method == Method.SPECIFIC else method)
 
 
+@exact
 def unrealised(book: Book, prices: Mapping[str, Decimal]) -> list[tuple[Lot, Decimal]]:
     """Each open lot and its gain at `prices` (by asset, a whole token).
 
@@ -492,8 +527,8 @@ def unrealised(book: Book, prices: Mapping[str, Decimal]) -> list[tuple[Lot, Dec
 
 
 def _anniversary(day: date) -> date:
-    """A year later; of 29 February, 28 February."""
+    """A year later; of 29 February, 1 March."""
     try:
         return day.replace(year=day.year + 1)
     except ValueError:
-        return day.replace(year=day.year + 1, day=28)
+        return date(day.year + 1, 3, 1)

@@ -10,7 +10,19 @@ from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from offchain.audit.export import to_csv
-from offchain.audit.lots import ZERO, Acquired, Book, Disposed, LotError, Match, Moved, Transaction, is_long
+from offchain.audit.lots import (
+    EXACT,
+    ZERO,
+    Acquired,
+    Book,
+    Disposed,
+    LotError,
+    Match,
+    Moved,
+    Transaction,
+    exact,
+    is_long,
+)
 from offchain.show.safe import shown
 
 __all__ = ["COLUMNS", "form_8949", "matches_csv", "plain", "read_transactions", "transactions_csv"]
@@ -156,6 +168,7 @@ def _row(found: Match, zone: tzinfo) -> dict[str, str]:
     }
 
 
+@exact
 def form_8949(book: Book, year: int, names: dict[str, str] | None = None) -> str:
     """The sales of a year with the columns of Form 8949, Parts I and II told apart by the first column.
 
@@ -186,7 +199,7 @@ def form_8949(book: Book, year: int, names: dict[str, str] | None = None) -> str
 
 def cents(amount: Decimal) -> Decimal:
     """To two decimals, a half up."""
-    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP, EXACT)
 
 
 def plain(amount: Decimal) -> str:

@@ -25,9 +25,10 @@ from offchain.audit.history import (
     MintedInKind,
     RedeemedInKind,
     Released,
+    SharesMinted,
     decode_log,
 )
-from offchain.audit.lots import EXACT, ZERO, Acquired, Disposed, Moved, Transaction, share
+from offchain.audit.lots import EXACT, ZERO, Acquired, Disposed, Moved, Transaction, exact, share
 from offchain.audit.replay import Replay
 from offchain.policy import Asset
 
@@ -37,6 +38,7 @@ PriceOf = Callable[[str, str, int], Decimal]  # (oracle, token, block) -> USD a 
 SHARE_DECIMALS = 18
 
 
+@exact
 def vault_transactions(history: History, price_of: PriceOf) -> list[Transaction]:
     """What the vault bought and sold of its tokens; assets by address, the account is the vault.
 
@@ -68,6 +70,7 @@ def vault_transactions(history: History, price_of: PriceOf) -> list[Transaction]
     return found
 
 
+@exact
 def share_transactions(
     history: History, wallets: Collection[str], transfers: Sequence[Log], price_of: PriceOf
 ) -> tuple[list[Transaction], list[str]]:
@@ -75,7 +78,7 @@ def share_transactions(
 
     `transfers`: the shares' Transfer logs from and to the wallets, in any order; a log may be there twice.
     A transfer between two of `wallets` is a move. One from or to somebody else has cost or proceeds 0, and its id is
-    in the second list: the owner must say what it was.
+    in the second list: the owner must say what it was. So are shares of the seed and collected fees.
 
     Raises:
         AuditBreak: the history cannot be.
@@ -89,6 +92,7 @@ def share_transactions(
         found += made
         unknown += [t.id for t in made if not isinstance(t, Moved)]
     replay = Replay(history)
+    minted: dict[tuple[str, str, int], Position] = {}  # of which no flow followed: the seed's, collected fees
     for log in history.logs:
         event = decode_log(log)
         if event is None:
@@ -96,6 +100,10 @@ def share_transactions(
         assets = replay.state.assets if replay.state else ()
         oracle = replay.state.oracle if replay.state else ""
         replay.feed(event)
+        if isinstance(event, SharesMinted) and event.receiver in own:
+            minted[event.position.transaction, event.receiver, event.shares] = event.position
+        if isinstance(event, MintedInKind | Issued):
+            minted.pop((event.position.transaction, event.receiver, event.shares), None)
         who = event.receiver if isinstance(event, MintedInKind | Issued) else getattr(event, "owner", "")
         if who in own and isinstance(event, MintedInKind | RedeemedInKind | Issued | Released):
             worth = sum(
@@ -109,6 +117,10 @@ def share_transactions(
             made_of = (_id(event.position), _time(event.position), who, history.vault, shares, worth)
             bought = isinstance(event, MintedInKind | Issued)
             found.append(Acquired(*made_of) if bought else Disposed(*made_of))
+    for (_, who, units), at in minted.items():
+        shares = Decimal(units).scaleb(-SHARE_DECIMALS)
+        found.append(Acquired(_id(at), _time(at), who, history.vault, shares, ZERO))
+        unknown.append(_id(at))
     places = {_id(log.position): (log.block, log.log_index) for log in (*transfers, *history.logs)}
     return sorted(found, key=lambda t: places[t.id]), sorted(unknown, key=places.__getitem__)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offchain.audit.harvest import Harvest, Rates, tax_per_token
-from offchain.audit.lots import ZERO, Book, Match, Method, is_long, method_at, unrealised, years
+from offchain.audit.lots import EXACT, ZERO, Book, Match, Method, is_long, method_at, unrealised, years
 from offchain.audit.tax_files import cents, plain
 from offchain.show.safe import shown
 
@@ -198,4 +198,4 @@ def _usd(amount: Decimal) -> str:
 
 
 def _quantity(amount: Decimal) -> str:
-    return plain(amount.quantize(Decimal("0.000001"))) if amount >= 1 else plain(amount)
+    return plain(amount.quantize(Decimal("0.000001"), context=EXACT)) if amount >= 1 else plain(amount)

@@ -169,6 +169,9 @@ def test_a_method_for_each_year_in_the_owners_calendar() -> None:
     [
         (datetime(2023, 3, 1, tzinfo=UTC), datetime(2024, 3, 1, 23, tzinfo=UTC), False),
         (datetime(2023, 3, 1, 23, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC), True),
+        (datetime(2023, 2, 28, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC), False),  # Rev. Rul. 66-7
+        (datetime(2023, 2, 28, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC), True),
+        (datetime(2024, 2, 28, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC), True),
         (datetime(2024, 2, 29, tzinfo=UTC), datetime(2025, 2, 28, tzinfo=UTC), False),
         (datetime(2024, 2, 29, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC), True),
     ],
@@ -240,6 +243,64 @@ def test_gains_and_other_assets_are_no_wash_sales_and_without_the_rule_nothing_i
     assert (
         match([buy("1", 0, "1", "10"), sell("s", 9, "1", "9"), buy("2", 9, "1", "9")]).matches[0].gain == -1
     )
+
+
+def test_the_examples_of_the_regulation() -> None:
+    """26 CFR 1.1091-1(h), examples 1 to 3."""
+    one = wash(buy("1", 0, "100", "10000"), buy("2", 14, "100", "9000"), sell("s", 33, "100", "9000"))
+    assert (one.matches[0].gain, one.open[0].basis) == (0, 10_000)
+    two = wash(
+        buy("1", 0, "100", "5000"),
+        buy("2", 91, "50", "2750"),
+        buy("3", 97, "25", "1125"),
+        sell("s", 104, "100", "4000"),
+    )
+    assert (two.matches[0].disallowed, two.matches[0].gain) == (750, -250)
+    assert [lot.basis for lot in two.open] == [3250, 1375]
+    days = [buy(str(n), 518 + n, "50", "2000") for n in range(4)]
+    three = wash(buy("first", 0, "100", "5000"), sell("s", 504, "100", "4000"), *days)
+    assert (three.matches[0].gain, three.matches[0].replaced_by) == (0, ("0", "1"))
+    assert [lot.held_since for lot in three.open] == [day(518 - 504), day(519 - 504), day(520), day(521)]
+
+
+def test_what_a_sale_leaves_of_a_later_lot_replaces_the_lot_before() -> None:
+    book = wash(buy("1", 0, "100", "1000"), buy("2", 138, "100", "900"), sell("s", 147, "150", "750"))
+    assert [(found.lot, found.disallowed, found.gain) for found in book.matches] == [
+        ("1", 250, -250),
+        ("2", 0, -200),
+    ]
+    assert [(lot.quantity, lot.basis, lot.held_since) for lot in book.open] == [(50, 700, day(138 - 147))]
+
+
+def test_the_holding_period_of_a_loss_is_added_in_calendar_days() -> None:
+    hours = timedelta(hours=1)
+    book = wash(
+        Acquired("1", day(0) + hours, "a", "X", D(1), D(10)),
+        Disposed("s", day(152) + 23 * hours, "a", "X", D(1), D(5)),
+        Acquired("2", day(166) + hours / 2, "a", "X", D(1), D(5)),
+    )
+    assert book.open[0].held_since.date() == day(166 - 152).date()
+
+
+def test_lifo_takes_the_last_listed_of_the_same_time() -> None:
+    book = match([buy("1", 0, "1", "10"), buy("2", 0, "1", "20"), sell("s", 1, "1", "30")], Method.LIFO)
+    assert book.matches[0].lot == "2"
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_sums_are_exact_beyond_28_digits(method: Method) -> None:
+    whole, least = D("123456789012345678901234567890.123456789012345678"), D("1e-18")
+    book = match(
+        [
+            Acquired("1", day(0), "a", "X", whole, whole, least),
+            Disposed("s", day(1), "a", "X", least, least),
+            Disposed("t", day(2), "a", "X", D("123456789012345678901234567890.123456789012345677"), whole),
+        ],
+        method,
+    )  # fmt: skip
+    assert book.open == ()
+    assert sum((found.gain for found in book.matches), D(0)) == 0
+    assert book.matches[0].quantity == least
 
 
 # ---------------------------------------------------------------- sums
