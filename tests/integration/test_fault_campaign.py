@@ -21,7 +21,7 @@ from tests.faults import judge
 from tests.faults.campaign import faults_table, report, run, table
 from tests.faults.scenario import CREWS, KINDS, draw
 
-NUMBERS = (0, 2, 3)  # a killed keeper, bad nodes, a reorganisation
+NUMBERS = (0, 2)  # a killed keeper, bad nodes
 
 
 def test_a_few_runs_and_what_they_say() -> None:
@@ -30,8 +30,8 @@ def test_a_few_runs_and_what_they_say() -> None:
     assert [(verdict.scenario.number, verdict.wrong) for verdict in verdicts] == [(n, []) for n in NUMBERS]
     said.print(table(verdicts), faults_table(verdicts))
     found = report(verdicts, 0, 1)
-    assert (found["runs"], found["failed"], found["failures"]) == (3, 0, [])
-    assert found["runs_by_kind"] == {"RPC": 1, "kill": 1, "reorganisation": 1}
+    assert (found["runs"], found["failed"], found["failures"]) == (2, 0, [])
+    assert found["runs_by_kind"] == {"RPC": 1, "kill": 1}
     assert sum(found["faults"].values()) > 1
     assert "│ all" in said.file.getvalue()  # type: ignore[attr-defined]
 
