@@ -1,7 +1,7 @@
 """RP2's gains and losses, by `python -m tests.support.rp2_gains < jobs.json`.
 
-In a process of its own, since RP2 sets the precision of all decimals, which Vyper forbids, and makes a log file where it
-is imported. A job is {"methods": {"2024": "fifo", …}, "transactions": [[id, time, quantity, money, fee], …]}, of
+In a process of its own, since RP2 sets the precision of all decimals, which Vyper forbids, and makes a log file where
+it is imported. A job is {"methods": {"2024": "fifo", …}, "transactions": [[id, time, quantity, money, fee], …]}, of
 purchases (id begins with "b") and sales; it is answered by [[sale, lot, quantity, gain, basis, long], …].
 """
 
