@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from web3 import Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, Web3RPCError
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
 
 from offchain import policy
 from offchain.chain.contracts import bind, load_artifact
@@ -290,10 +290,10 @@ def fillers(settings: Settings, web3: Web3) -> Iterator[Sequence[Filler]]:
         raise ConfigError("native_token, native_price_usd: set one, a fill without its gas is no profit")
     auction, taker, executor = settings.auction or "", settings.taker or "", settings.executor or ""
     sender = Sender.from_settings(web3, settings)
-    if sender.account is not None:
-        owner = bind(web3, "Taker", taker).functions.owner().call()
-        if owner != sender.account.address:
-            raise ConfigError(f"taker: {taker} belongs to {owner}, not to {sender.account.address}")
+    _answer(web3, "auction", "Auction", auction, "grace_seconds")
+    owner = _answer(web3, "taker", "Taker", taker, "owner")
+    if sender.account is not None and owner != sender.account.address:
+        raise ConfigError(f"taker: {taker} belongs to {owner}, not to {sender.account.address}")
     with journal_of(settings, kept) as journal:
         yield [
             Filler(
@@ -311,6 +311,14 @@ def fillers(settings: Settings, web3: Web3) -> Iterator[Sequence[Filler]]:
             )
             for vault in kept
         ]
+
+
+def _answer(web3: Web3, setting: str, contract: str, address: str, name: str) -> Any:
+    """What the view `name` of `contract` says at the setting's address. ConfigError if there is another contract."""
+    try:
+        return bind(web3, contract, address).get_function_by_name(name)().call()
+    except (BadFunctionCallOutput, ContractLogicError) as error:
+        raise ConfigError(f"{setting}: {address} does not answer {name}(): not the {contract}?") from error
 
 
 def deploy_taker(web3: Web3, sender: Sender) -> tuple[str, str]:

@@ -216,3 +216,10 @@ def test_the_command(
     result = CliRunner().invoke(app, ["filler", "--once"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: taker: not set, and the filler needs it" in result.stderr
+    for name, view in (("taker", "owner"), ("auction", "grace_seconds")):
+        wrong = {**lines, name: world.executor.address}
+        given = [f'{key} = "{value}"' for key, value in wrong.items()]
+        Path("evenkeel.toml").write_text("\n".join(given + text[len(lines) :]))
+        result = CliRunner().invoke(app, ["filler", "--once", "--dry-run"])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"error: {name}: {world.executor.address} does not answer {view}()" in result.stderr
