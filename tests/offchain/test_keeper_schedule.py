@@ -102,9 +102,12 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPa
     with open("/dev/full", "w") as full:  # noqa: PTH123
         monkeypatch.setattr(sys, "stderr", full)
         _log_to_stderr(as_json=False)
+        late = threading.Timer(PATIENCE, stop.set)
+        late.start()
         try:
             run_jobs(Job(keeper, Rhythm(0.01)), stop=stop)
         finally:
+            late.cancel()
             structlog.configure(**before)
             with contextlib.suppress(OSError):
                 full.close()
