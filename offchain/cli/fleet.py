@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from offchain.chain.errors import JournalError
 from offchain.cli.common import (
     ConfigOption,
     DryRunOption,
@@ -92,6 +89,7 @@ def status(
     """
     from offchain.keeper.database import open_database
     from offchain.keeper.fleet import postgres_of, status_report
+    from offchain.show.live import show_live
 
     settings = settings_of(config)
     engine = open_database(postgres_of(settings))
@@ -106,24 +104,9 @@ def status(
         elif show_once or not console.is_terminal:
             console.print(tables(read()))
         else:
-            _live(read, console, every_seconds)
+            show_live(read, tables, console, every_seconds)
     finally:
         engine.dispose()
-
-
-def _live(read: Any, console: Console, every_seconds: float) -> None:
-    shown: Any = ""
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        try:
-            while True:
-                try:
-                    shown, note = tables(read()), Text(f"every {every_seconds:g} s, until Ctrl-C", "dim")
-                except JournalError as error:
-                    note = Text(str(error), "red")
-                live.update(Group(shown, note), refresh=True)
-                time.sleep(every_seconds)
-        except KeyboardInterrupt:
-            return
 
 
 def tables(report: dict[str, Any]) -> Group:

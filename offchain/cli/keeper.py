@@ -110,7 +110,8 @@ def keeper_status(
 
     Read from the journal's database; no node is asked. Without a terminal, and with --json, it is printed once.
     """
-    from offchain.show.keeper_status import open_journal, print_status, show_live, status_report
+    from offchain.show.keeper_status import open_journal, print_status, status_report, tables
+    from offchain.show.live import show_live
 
     settings = settings_of(config, vault=vault, journal=journal)
     engine = open_journal(settings)
@@ -121,7 +122,7 @@ def keeper_status(
         elif show_once or not console.is_terminal:
             print_status(status_report(engine, settings.vault), console)
         else:
-            show_live(lambda: status_report(engine, settings.vault), console, every_seconds)
+            show_live(lambda: status_report(engine, settings.vault), tables, console, every_seconds)
     finally:
         engine.dispose()
 

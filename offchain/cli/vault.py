@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,28 +38,84 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command(epilog="Example:  evenkeel status 0xVault… --rpc-url http://127.0.0.1:8545 --json")
+@app.command(
+    epilog="Example:  evenkeel status 0xVault… --rpc-url http://127.0.0.1:8545 --json   or   evenkeel status --watch"
+)
 @plain_errors
 def status(
-    vault: VaultArgument,
+    vault: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[VAULT]", help="Address of the vault \\[default: all of the settings vaults or factory]."
+        ),
+    ] = None,
     rpc_url: RpcOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="A live table, until Ctrl-C.")] = False,
+    every_seconds: Annotated[
+        float, typer.Option("--every-seconds", min=0.2, help="Seconds between two readings, with --watch.")
+    ] = 12,
 ) -> None:
-    """Show a vault's weights, targets, bands and session."""
-    from offchain.chain.lens import read_one
-    from offchain.chain.vault import read_terms, symbols
-    from offchain.show.status import print_status, status_report
+    """Show a vault's weights, targets, bands and session; without VAULT all your vaults, a row each."""
+    from offchain.show.live import show_live
+    from offchain.show.status import overview_tables, vault_tables
 
     settings = settings_of(config, rpc_url=rpc_url)
-    address = address_of(vault, "VAULT")
+    address = None if vault is None else address_of(vault, "VAULT")
+    if as_json and watch:
+        raise ConfigError("--watch: a table for people; leave out --json")
     web3 = connect(settings)
-    snapshot = read_one(web3, settings.lens, address)
-    report = status_report(snapshot, read_terms(web3, address), lambda tokens: symbols(web3, tokens))
+    read = _one(web3, settings, address) if address else _many(web3, settings)
+    tables = vault_tables if address else overview_tables
+    console = Console(highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(json.dumps(read(), indent=2))
+    elif watch and console.is_terminal:
+        show_live(read, tables, console, every_seconds)
     else:
-        print_status(report)
+        console.print(tables(read()))
+
+
+def _one(web3: Web3, settings: Settings, vault: str) -> Callable[[], dict[str, Any]]:
+    """What reads one vault."""
+    from offchain.chain.lens import read_one
+    from offchain.chain.vault import read_terms, symbols
+    from offchain.show.status import status_report
+
+    named = cache(lambda tokens: symbols(web3, list(tokens)))
+    return lambda: status_report(
+        read_one(web3, settings.lens, vault), read_terms(web3, vault), lambda tokens: named(tuple(tokens))
+    )
+
+
+def _many(web3: Web3, settings: Settings) -> Callable[[], dict[str, Any]]:
+    """What reads all vaults that the settings name, at one block."""
+    from offchain.chain.contracts import bind
+    from offchain.chain.lens import read_vaults
+    from offchain.chain.vault import latest_block, read_vault, symbols
+    from offchain.show.status import overview_report
+
+    listed = [kept.address for kept in settings.kept()]
+    if not listed and settings.factory:
+        factory = bind(web3, "VaultFactory", settings.factory).functions
+        listed = [factory.vaults(i).call() for i in range(factory.vault_count().call())]
+    if not listed:
+        raise ConfigError("VAULT: name one, or set vaults or factory (in evenkeel.toml)")
+    names: dict[str, str] = {}
+
+    def read() -> dict[str, Any]:
+        at = latest_block(web3)
+        found: list[Snapshot | None] = (
+            read_vaults(web3, settings.lens, listed, at)
+            if settings.lens
+            else [read_vault(web3, vault, at) for vault in listed]
+        )
+        tokens = {asset.token for one in found if one for asset in one.state.assets} - set(names)
+        names.update(zip(sorted(tokens), symbols(web3, sorted(tokens)), strict=True))
+        return overview_report(listed, found, names)
+
+    return read
 
 
 @app.command(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from rich import box
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy import select
 from sqlalchemy.engine import Engine
 
 from offchain import policy
-from offchain.chain.errors import ConfigError, JournalError
+from offchain.chain.errors import ConfigError
 from offchain.errors import EvenkeelError
 from offchain.keeper.database import open_database, reading
 from offchain.keeper.overview import latest_runs, read_ledger
@@ -28,7 +26,7 @@ from offchain.keeper.watch import plain
 from offchain.policy import VaultState
 from offchain.settings import Settings
 
-__all__ = ["open_journal", "print_status", "show_live", "status_report"]
+__all__ = ["open_journal", "print_status", "status_report", "tables"]
 
 REASON = 60  # characters in the table
 _STATE = TypeAdapter(VaultState)
@@ -101,32 +99,11 @@ def status_report(engine: Engine, vault: str | None = None, now: float | None = 
 
 def print_status(report: dict[str, Any], console: Console) -> None:
     """The report once, as tables."""
-    console.print(_tables(report))
+    console.print(tables(report))
 
 
-def show_live(
-    read: Callable[[], dict[str, Any]],
-    console: Console,
-    every_seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """The report again and again until Ctrl-C; while the database is away the last one stays, and a line says so."""
-    shown: list[Any] = []
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        try:
-            while True:
-                try:
-                    shown = [_tables(read())]
-                    note = Text(f"every {every_seconds:g} s, until Ctrl-C", "dim")
-                except JournalError as error:
-                    note = Text(plain(str(error)), "red")
-                live.update(Group(*shown, note), refresh=True)
-                sleep(every_seconds)
-        except KeyboardInterrupt:
-            return
-
-
-def _tables(report: dict[str, Any]) -> Group:
+def tables(report: dict[str, Any]) -> Group:
+    """The report for people: vaults, accounts, open alerts."""
     parts: list[Any] = [_vaults(report)]
     if report["accounts"]:
         parts.append(_accounts(report))

@@ -37,7 +37,8 @@ from offchain.keeper.rhythm import Rhythm
 from offchain.keeper.schedule import Job, Worker, look, run
 from offchain.keeper.watch import AccountSeen, Reason, Watch, plain, reason_of, reason_of_error
 from offchain.settings import load_settings
-from offchain.show.keeper_status import show_live, status_report
+from offchain.show.keeper_status import status_report, tables
+from offchain.show.live import show_live
 from tests.support.keeper_seen import (
     ACCOUNT,
     E18,
@@ -634,7 +635,7 @@ def test_the_live_table_goes_on_while_the_database_is_away(tmp_path: Path) -> No
         if len(slept) == 2:
             raise KeyboardInterrupt
 
-    show_live(read, console, 2, sleep)
+    show_live(read, tables, console, 2, sleep)
     text = shown.getvalue()
     assert slept == [2, 2]
     assert "journal: cannot read it" in text
