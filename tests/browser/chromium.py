@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,19 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command's answer; what happens meanwhile is kept in `events`."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        """A command's answer; what happens meanwhile is kept in `events`. A `confirm()` of the page gets OK."""
+        self._number = number = self._number + 1
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._socket.recv(timeout=SECONDS))
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
             self.events.append(message)
+            if message.get("method") == "Page.javascriptDialogOpening":  # the page waits for the answer
+                self._number += 1
+                accept = {"method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+                self._socket.send(json.dumps({"id": self._number} | accept))
 
     def evaluate(self, script: str) -> Any:
         """A script's value, awaited."""
@@ -68,9 +72,14 @@ class Page:
 
     def wait_for(self, script: str) -> None:
         """Until a script is true."""
+        self.wait_until(lambda: bool(self.evaluate(script)), script)
+
+    def wait_until(self, true: Callable[[], bool], what: str = "") -> None:
+        """Until something outside the page is true; the page's requests are answered meanwhile."""
         end = time.monotonic() + SECONDS
-        while not self.evaluate(script):
-            assert time.monotonic() < end, f"never true: {script}"
+        while not true():
+            assert time.monotonic() < end, f"never true: {what}"
+            self.evaluate("1")
             time.sleep(0.05)
 
     def requests(self) -> list[str]:

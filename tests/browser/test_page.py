@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_abi import encode
+from web3 import Web3
 
 from offchain.chain.contracts import bind
 from tests.browser.stage import PAUSED, Stage, stage
-from tests.browser.wallet import Tab, Wallet, tab
+from tests.browser.wallet import Refusal, Tab, Wallet, tab
 from tests.support.evm import ROOT
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -169,6 +171,41 @@ def test_amounts_are_checked(page: Tab, built: Stage, typed: str, said: str) -> 
         page.sees("You would pay now")
 
 
+def test_a_link_cannot_name_other_contracts_than_the_servers(page: Tab, built: Stage) -> None:
+    nowhere = "0x000000000000000000000000000000000000dEaD"
+    page.visit(f"{built.url}?factory={nowhere}&zap={nowhere}&vault={nowhere}#/")
+    page.sees("Evenkeel Demo Basket", "main table")
+    assert nowhere[:6] not in page.text("main table")
+
+
+def test_a_contract_that_only_looks_like_a_vault_is_warned_of(page: Tab, built: Stage) -> None:
+    # passes every question on to a real vault
+    code = f"365f5f375f5f365f73{built.vault.address[2:]}5afa3d5f5f3e6029573d5ffd5b3d5ff3"
+    twin = Web3.to_checksum_address("0x" + "ab" * 20)
+    built.chain._rpc("anvil_setCode", [twin, "0x" + code])
+    page.visit(at(built, "deposit"))
+    page.sees("What do you bring?")
+    assert "not made by this site" not in page.text()
+    page.visit(f"{built.url}#/vault/{twin}/deposit")
+    page.sees("not made by this site", ".alerts")
+    connect(page)
+    page.choose("unit", "shares")
+    page.fill("amount", "1")
+    page.press("Review")
+    page.sees("not made by this site", "dialog")
+
+
+def test_a_token_without_decimals_is_not_offered(page: Tab, built: Stage) -> None:
+    mute = Web3.to_checksum_address("0x" + "cd" * 20)
+    built.chain._rpc("anvil_setCode", [mute, "0x00"])
+    built.config["hub"] = {"token": mute}
+    try:
+        open_deposit(page, built)
+        assert page.evaluate("document.querySelectorAll('#source option').length") == 5
+    finally:
+        del built.config["hub"]
+
+
 # Deposits
 
 
@@ -312,6 +349,123 @@ def test_another_chains_batches_count_for_nothing(page: Tab, built: Stage) -> No
     assert wallet.methods().count("wallet_sendCalls") == 0
 
 
+@pytest.mark.parametrize("trouble", ["no receipts", "no answer once"])
+def test_a_batch_is_never_sent_a_second_time(page: Tab, built: Stage, trouble: str) -> None:
+    wallet = page.wallet
+    assert wallet
+    plain, wallet.atomic = wallet.request, "supported"
+
+    def request(method: str, params: list[Any]) -> Any:
+        answer = plain(method, params)
+        if method == "wallet_getCallsStatus" and trouble == "no receipts":
+            del answer["receipts"]  # EIP-5792 leaves them to the wallet
+        elif method == "wallet_getCallsStatus" and wallet.methods().count(method) == 1:
+            raise Refusal(-32603, "the node does not answer")
+        return answer
+
+    wallet.request = request  # type: ignore[method-assign]
+    open_deposit(page, built)
+    page.choose("unit", "shares")
+    page.fill("amount", "1000")
+    page.press("Review")
+    page.press("Confirm in the wallet")
+    page.wait_for("document.querySelector('dialog .buttons')?.innerText.startsWith('Close')")
+    assert "onfirmed" in page.text("#outcome") and "Problem" not in page.text("dialog")
+    assert wallet.methods().count("wallet_sendCalls") == 1
+    assert wallet.methods().count("eth_sendTransaction") == 0
+    assert built.shares(built.depositor) == 1000 * 10**18
+
+
+def test_an_account_that_changes_halfway_ends_the_deposit(page: Tab, built: Stage) -> None:
+    assert page.wallet
+    open_deposit(page, built)
+    page.fill("amount", "1000")
+    page.press("Review")
+    with by_hand(built):
+        page.press("Confirm in the wallet")
+        page.sees("Sent: ", "dialog")
+        # the wallet still shares the old account, and would sign for it
+        page.emit("accountsChanged", [built.poor.address])
+        page.wait_for("document.querySelector('dialog') === null")
+        built.chain.mine_blocks(1)
+    page.wait_for("document.getElementById('live').innerText.startsWith('The review was closed')")
+    assert page.wallet.methods().count("eth_sendTransaction") == 1
+
+
+def test_two_clicks_are_one_confirmation(page: Tab, built: Stage) -> None:
+    assert page.wallet
+    give_shares(built)
+    page.visit(at(built, "redeem"))
+    connect(page)
+    page.fill("shares", "10")
+    page.press("Review")
+    page.wait_for("document.querySelectorAll('.step').length === 1")
+    page.evaluate("document.getElementById('confirm').click(), document.getElementById('confirm').click(), 1")
+    page.sees("Confirmed in block", "dialog")
+    assert page.wallet.methods().count("eth_sendTransaction") == 1
+
+
+def test_what_was_sent_is_waited_for_while_the_node_is_away(page: Tab, built: Stage) -> None:
+    assert page.wallet
+    give_shares(built)
+    page.visit(at(built, "redeem"))
+    connect(page)
+    page.fill("shares", "10")
+    page.press("Review")
+    upstream = built.chain.url
+    with by_hand(built):
+        page.press("Confirm in the wallet")
+        page.sees("Sent: ", "dialog")
+        built.chain.url = "http://127.0.0.1:9/"
+        page.sees("The node does not answer", ".banners")
+        assert "Back to the review" not in page.text("dialog")  # which would send it again
+        built.chain.url = upstream
+        built.chain.mine_blocks(1)
+    page.sees("Confirmed in block", "dialog")
+
+
+def test_a_cancelled_transaction_is_not_called_confirmed(page: Tab, built: Stage) -> None:
+    assert page.wallet
+    give_shares(built)
+    page.visit(at(built, "redeem"))
+    connect(page)
+    page.fill("shares", "10")
+    page.press("Review")
+    asked: list[bytes] = []
+
+    def forge(content: bytes) -> bytes:
+        asked.append(content)
+        return content
+
+    built.forge = forge
+    with by_hand(built):
+        page.press("Confirm in the wallet")
+        page.sees("Sent: ", "dialog")
+        page.wait_until(
+            lambda: any(b'"maxPriorityFeePerGas"' in answer for answer in asked)
+        )  # the page knows it
+        account, eth = built.depositor, built.chain.web3.eth
+        cancel = account.sign_transaction({
+            "to": account.address, "value": 0, "gas": 21_000, "nonce": eth.get_transaction_count(account.address),
+            "chainId": eth.chain_id, "maxFeePerGas": 300 * 10**9, "maxPriorityFeePerGas": 30 * 10**9,
+        })  # fmt: skip
+        eth.send_raw_transaction(cancel.raw_transaction)
+        built.chain.mine_blocks(1)
+    built.forge = bytes
+    page.sees("cancelled or replaced in the wallet", "dialog")
+    assert "Confirmed" not in page.text("dialog")
+
+
+@contextmanager
+def by_hand(built: Stage) -> Iterator[None]:
+    """Blocks come only when the test makes one."""
+    built.chain._rpc("evm_setAutomine", [False])
+    try:
+        yield
+    finally:
+        built.chain._rpc("evm_setAutomine", [True])
+
+
 def test_declining_returns_to_the_review(page: Tab, built: Stage) -> None:
     assert page.wallet
     page.wallet.declines["eth_signTypedData_v4"] = 4001
@@ -388,6 +542,13 @@ def give_shares(built: Stage, shares: int = 1000 * 10**18 + 12_345) -> None:
     built.chain.send(
         built.depositor, built.vault.functions.mint_in_kind(shares, amounts, built.depositor.address)
     )
+
+
+def test_a_redemption_for_nothing_is_not_offered(page: Tab, built: Stage) -> None:
+    page.visit(at(built, "redeem"))
+    page.choose("into", built.tokens[1].address)
+    page.fill("shares", "0.000000000000000001")
+    page.sees("too little to be paid anything")
 
 
 def test_max_redeems_every_share(page: Tab, built: Stage) -> None:

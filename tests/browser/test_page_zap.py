@@ -8,6 +8,7 @@ import pytest
 from web3.contract import Contract
 
 from offchain.api.app import Options, create_app
+from offchain.api.demo_wallet import DemoWallet
 from offchain.api.edge import Rates
 from offchain.api.serving import serving
 from offchain.api.source import ChainSource, Places
@@ -52,7 +53,8 @@ def place() -> Iterator[Place]:
             chain.web3,
             Places(world.factory.address, lens.address, world.zap.address, sources, (vault.address,)),
         )
-        with serving(create_app(source, Options(rates=Rates(10**6, 10**6, 10**6)))) as url:
+        options = Options(rates=Rates(10**6, 10**6, 10**6), wallet=DemoWallet(chain.web3, made.depositor))
+        with serving(create_app(source, options)) as url:
             made.url = f"{url}/"
             yield made
 
@@ -109,6 +111,40 @@ def test_a_zap_in_shows_its_route_and_carries_a_minimum(page: Tab, place: Place)
     minimum = word(zap, 5)
     assert 9_800 * 10**18 < minimum <= got < 10_000 * 10**18
     assert place.world.cash.functions.allowance(place.depositor.address, place.world.zap.address).call() == 0
+    assert page.complaints() == []
+
+
+def test_a_server_that_praises_leftovers_cannot_hide_what_a_route_costs(page: Tab, place: Place) -> None:
+    visit(page, place, "deposit")
+    page.evaluate("""{ const plain = window.fetch; window.fetch = async (...asked) => {
+        const answer = await plain(...asked)
+        if (!String(asked[0]).includes('/quotes/')) return answer
+        const body = await answer.json()
+        body.expected_shares_units = String(BigInt(body.expected_shares_units) / 10n)  // the minimum follows it
+        body.leftovers = [{ units: '1', decimals: 0, symbol: 'X', value_usd_wad: '9000' + '0'.repeat(18) }]
+        return new Response(JSON.stringify(body))
+    }; 1 }""")
+    page.choose("source", place.cash)
+    page.fill("amount", "10000")
+    page.sees("the page does not send it")
+    page.wait_for("document.getElementById('next').innerText === 'This costs too much'")
+
+
+def test_the_demo_wallet_asks_and_deposits(page: Tab, place: Place) -> None:
+    """As `evenkeel demo --serve` does it."""
+    page.wallet = None
+    before = place.vault.functions.balanceOf(place.depositor.address).call()
+    page.visit(f"{place.url}#/vault/{place.vault.address}/deposit")
+    page.press("Connect a wallet")
+    page.press("Demo wallet")
+    page.sees("Disconnect")
+    page.fill("amount", "100")
+    page.press("Review")
+    page.press("Confirm in the wallet")
+    page.sees("Confirmed in block", "dialog")
+    assert place.vault.functions.balanceOf(place.depositor.address).call() > before
+    asked = [e["params"]["message"] for e in page.events if e.get("method") == "Page.javascriptDialogOpening"]
+    assert any("Send this transaction?" in text and place.vault.address in text for text in asked)
     assert page.complaints() == []
 
 

@@ -32,7 +32,8 @@ export function chainName(id: number): string {
 export async function loadConfig(): Promise<Config> {
   const given = Object.fromEntries(new URLSearchParams(location.search)) as Record<string, unknown>
   const found = await fetchConfig()
-  const all: Record<string, unknown> = { ...found, ...given }
+  // a link must not be able to send anybody's approval elsewhere: where the server says what is here, it alone does
+  const all: Record<string, unknown> = found ?? given
   const chainId = Number(all.chain_id) || undefined
   const vaults = [all.vault, all.default_vault, ...(Array.isArray(all.vaults) ? all.vaults : [])]
     .map((item) => (item && typeof item === 'object' && 'address' in item ? item.address : item))

@@ -176,7 +176,6 @@ export interface Quote {
   deadline: bigint
   route: string[]
   leftovers: string[]
-  leftoverValue: bigint
 }
 
 /** The server's quote. What it says is checked: the page makes the call, its minimum and its price impact by itself. */
@@ -207,7 +206,6 @@ export async function quote(vault: Vault, kind: 'zap-in' | 'zap-out', query: Rec
       const value = digits(left.value_usd_wad)
       return `${whole(digits(left.units) ?? 0n, Number(left.decimals) || 0)} ${tame(String(left.symbol), 14)}${value === undefined ? '' : ` (${usd(value)})`}`
     }),
-    leftoverValue: leftovers.reduce((sum, left) => sum + (digits(left.value_usd_wad) ?? 0n), 0n),
   }
 }
 
@@ -227,8 +225,8 @@ async function zapIn(vault: Vault, zap: Address, source: Token, amount: bigint, 
   const minimum = less(q.expected, slippage)
   if (minimum === 0n) throw new InputError('that is too little for any shares')
   const value = await pricedAt(vault, source, amount)
-  const own = value !== undefined && vault.priced ? costOf(value, worth(vault, q.expected) + q.leftoverValue) : undefined
-  const cost = own === undefined ? undefined : own / 10n ** 14n // the server's own figure does not count
+  const own = value !== undefined && vault.priced ? costOf(value, worth(vault, q.expected)) : undefined
+  const cost = own === undefined ? undefined : own / 10n ** 14n // the server's own figures, leftovers' too, do not count
   const deadline = vault.block.timestamp + BLOCK_MARGIN
   const says = `Deposit ${units(amount, source)} by zap`
   const facts: [string, string][] = [

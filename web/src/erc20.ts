@@ -47,7 +47,8 @@ async function readToken(node: Node, address: Address, decimals?: number): Promi
     text(node, address, '0x06fdde03'),
     decimals ?? attempt(node.readContract({ address, abi: erc20Abi, functionName: 'decimals' })),
   ])
-  return { address, symbol: tame(symbol, 14) || short(address), name: tame(name, 40), decimals: Number(own ?? 0) }
+  if (own === undefined) throw new Error(`${address} does not say its decimals`) // 0 would be a guess, a million times wrong
+  return { address, symbol: tame(symbol, 14) || short(address), name: tame(name, 40), decimals: Number(own) }
 }
 
 /** A string, or 32 bytes padded with zeros as old tokens answer. */

@@ -4,7 +4,7 @@ import { app } from './app'
 import { h, type VNode } from './dom'
 import { amount, bps, duration, least, percent, time, usd } from './format'
 import { address, facts, note, quantity, stranger } from './ui'
-import { STATUS, sharePrice, worth, type Asset, type Vault } from './vault'
+import { STATUS, UNLISTED, sharePrice, worth, type Asset, type Vault } from './vault'
 
 export function asOf(vault: Vault): VNode {
   return h('p', { class: 'soft', id: 'as-of' }, `All values as of block ${vault.block.number}, ${time(vault.block.timestamp)}, on ${app.config.chainName || 'this chain'}.`)
@@ -14,6 +14,7 @@ export function alerts(vault: Vault): VNode {
   const now = vault.block.timestamp
   return h(
     'div', { class: 'alerts' },
+    vault.listed ? null : note('warning', UNLISTED),
     vault.pausedUntil > now ? note('warning', `The guardian has paused trades and priced flows until ${time(vault.pausedUntil)}. Redeeming in kind goes on.`) : null,
     vault.assets.map((asset) =>
       asset.aside

@@ -16,6 +16,7 @@ import { choice, field, note, quantity, stranger } from './ui'
 import { redeemAmounts, valueOf, worth, type Teller, type Vault } from './vault'
 
 const MARGIN = 1200n
+const TOO_LITTLE = 'that is too little to be paid anything'
 const form = { into: 'basket', text: '', slippage: '0.5', skip: 0n, touched: false, chosen: '' }
 let broken: { key: string; found: boolean[] | undefined } = { key: '', found: undefined }
 let options: Option[] | undefined
@@ -132,7 +133,7 @@ async function find(vault: Vault, into: Token, shares: bigint, slippage: bigint,
         const expected = await app.node.readContract({ address: teller.address, abi: tellerAbi, functionName: 'previewRedeem', args: [shares] })
         found.push(throughTeller(vault, teller, into, shares, expected, slippage, account))
       } catch (error) {
-        problems.push(`Through the teller: ${explain(error).text}`)
+        problems.push(`Through the teller: ${error instanceof InputError ? error.message : explain(error).text}`)
       }
     }),
     (async () => {
@@ -152,6 +153,7 @@ async function find(vault: Vault, into: Token, shares: bigint, slippage: bigint,
 
 function throughTeller(vault: Vault, teller: Teller, into: Token, shares: bigint, expected: bigint, slippage: bigint, account: Address): Option {
   const minimum = less(expected, slippage)
+  if (minimum === 0n) throw new InputError(TOO_LITTLE)
   const cost = costOf(worth(vault, shares), valueOf(teller.asset, expected))
   const facts: [string, string][] = [
     ['You give exactly', units(shares, vault.share)],
@@ -177,9 +179,10 @@ function throughTeller(vault: Vault, teller: Teller, into: Token, shares: bigint
 
 async function zapOut(vault: Vault, zap: Address, into: Token, shares: bigint, q: Quote, slippage: bigint, account: Address): Promise<Option> {
   const minimum = less(q.expected, slippage)
+  if (minimum === 0n) throw new InputError(TOO_LITTLE)
   const value = await pricedAt(vault, into, q.expected)
   const paid = vault.assets.reduce((sum, asset, i) => sum + valueOf(asset, redeemAmounts(vault, shares, form.skip)[i]!), 0n)
-  const own = value !== undefined && vault.priced ? costOf(paid, value + q.leftoverValue) : undefined
+  const own = value !== undefined && vault.priced ? costOf(paid, value) : undefined
   const cost = own === undefined ? undefined : own / 10n ** 14n
   const deadline = vault.block.timestamp + MARGIN
   const facts: [string, string][] = [

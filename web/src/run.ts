@@ -1,6 +1,6 @@
 // From review to confirmed: one dialog, told in words. Declining returns to the review.
 
-import type { Address, Hex, TransactionReceipt, TypedDataDomain } from 'viem'
+import type { Address, Hex, Transaction, TransactionReceipt, TypedDataDomain } from 'viem'
 import { actor, announce, app, ask, chain, changed, onChain, open, refresh } from './app'
 import { h, type Child, type VNode } from './dom'
 import { explain, type Failure } from './errors'
@@ -10,6 +10,7 @@ import {
   approvals, encode, fingerprint, permitFor, safeFile, signPermit, simulate, type Call, type Permit, type Plan,
 } from './plan'
 import { address, closeDialog, facts, modal, note } from './ui'
+import { UNLISTED } from './vault'
 import { CANNOT_BATCH, batchStatus, sendBatch, type Wallet } from './wallet'
 
 type Phase = 'preparing' | 'review' | 'working' | 'signers' | 'confirmed' | 'failed'
@@ -41,6 +42,7 @@ let run: Run | undefined
 export function review(plan: Plan, consent = ''): void {
   const account = actor()
   if (!account) return
+  if (app.vault && app.vault.address === plan.vault && !app.vault.listed) plan = { ...plan, warnings: [UNLISTED, ...plan.warnings] }
   run = {
     plan, account, phase: 'preparing', missing: [], domain: undefined, batch: false, steps: [], problem: undefined, message: '',
     restarts: app.restarts, consent, typed: '',
@@ -87,7 +89,7 @@ async function confirm(): Promise<void> {
   changed()
   try {
     await guard(mine, wallet)
-    const receipt = (mine.batch && (await asBatch(mine, wallet))) || (await oneByOne(mine, wallet))
+    const receipt = mine.batch ? await asBatch(mine, wallet) : await oneByOne(mine, wallet)
     if (receipt) confirmed(mine, receipt)
   } catch (error) {
     failed(mine, error)
@@ -95,8 +97,9 @@ async function confirm(): Promise<void> {
   changed()
 }
 
-/** The world is still the one that was reviewed. */
+/** The world is still the one that was reviewed, and so is the account; asked before anything goes to the wallet. */
 async function guard(mine: Run, wallet: Wallet): Promise<void> {
+  if (run !== mine || app.dialog !== view) throw new Stop('The review was closed. Nothing more was sent.')
   const block = await latest(app.node)
   const expires = mine.plan.expires
   if (expires !== undefined && block.timestamp >= expires) {
@@ -120,16 +123,21 @@ async function asBatch(mine: Run, wallet: Wallet): Promise<TransactionReceipt | 
     mine.batch = app.canBatch = false
     if (!app.walletIsContract) mine.domain = await permitFor(app.node, mine.plan, mine.account, app.chainId)
     planSteps(mine)
-    return undefined
+    return oneByOne(mine, wallet)
   }
   for (const step of mine.steps) step.state = 'sent'
   say(mine, 'Sent. Waiting for the chain.')
   for (;;) {
-    const status = await batchStatus(wallet, id)
+    // a wallet that does not answer now may have sent it all the same
+    const status = (await attempt(batchStatus(wallet, id))) ?? { status: 100 }
     if (status.status >= 200 && status.status < 300) {
       const hash = status.receipts?.at(-1)?.transactionHash
       for (const step of mine.steps) step.state = 'done'
-      return hash ? received(mine, wallet, hash) : undefined
+      if (hash) return succeeded(await received(mine, wallet, hash))
+      mine.phase = 'confirmed'
+      say(mine, 'The wallet says that the batch is confirmed.')
+      void refresh(true)
+      return undefined
     }
     if (status.status >= 400) throw new Stop('The batch failed, and nothing of it took place. Review it again.')
     gone(mine)
@@ -154,7 +162,6 @@ async function oneByOne(mine: Run, wallet: Wallet): Promise<TransactionReceipt |
       const receipt = await sendOne(mine, wallet, step, approval)
       if (!receipt) return undefined
     }
-    await guard(mine, wallet) // approvals take their time: the quote may be old by now
     await simulate(app.node, mine.account, call)
   }
   return sendOne(mine, wallet, mine.steps.at(-1) as Step, call)
@@ -177,6 +184,7 @@ async function usable(mine: Run, permit: Permit): Promise<Call | undefined> {
 }
 
 async function sendOne(mine: Run, wallet: Wallet, step: Step, call: Call): Promise<TransactionReceipt | undefined> {
+  await guard(mine, wallet) // what came before takes its time: the quote may be old by now
   const data = encode(call)
   step.state = 'in your wallet'
   say(mine, `Confirm in your wallet: ${call.says}.`)
@@ -207,14 +215,33 @@ async function received(mine: Run, wallet: Wallet, hash: Hex): Promise<Transacti
     say(mine, `Proposed as ${hash}. It is waiting for the account’s other signers; you may close this.`)
     return undefined
   }
-  const found = app.node.waitForTransactionReceipt({ hash, pollingInterval: 500, timeout: 0, retryCount: 0 })
-  found.catch(() => undefined)
+  let replaced = false // by another call of the same account; a higher fee is no such thing
+  let seen: Transaction | undefined
+  let waiting: Promise<TransactionReceipt | undefined> | undefined
   for (;;) {
-    const receipt = await Promise.race([found, pause()])
+    // a node that does not answer for a while says nothing about what was sent: go on asking
+    waiting ??= attempt(app.node.getTransaction({ hash }))
+      .then((found) => (seen ??= found))
+      .then(() => app.node.waitForTransactionReceipt({
+        hash, pollingInterval: 500, timeout: 0, retryCount: 0, onReplaced: ({ reason }) => { replaced = reason !== 'repriced' },
+        ...(seen ? { replacement: { from: seen.from, nonce: seen.nonce, to: seen.to, input: seen.input, value: seen.value } } : {}),
+      }))
+      .catch(async () => {
+        await pause()
+        waiting = undefined
+        return undefined
+      })
+    const receipt = await Promise.race([waiting, pause()])
+    if (receipt && replaced) throw new Stop('The transaction was cancelled or replaced in the wallet. It did not take place.')
     if (receipt) return receipt
     gone(mine)
     if (app.wallet !== wallet && app.wallet?.provider !== wallet.provider) throw new Stop('The wallet was disconnected. Look for the transaction in the wallet.')
   }
+}
+
+function succeeded(receipt: TransactionReceipt | undefined): TransactionReceipt | undefined {
+  if (receipt && receipt.status !== 'success') throw new Stop('The batch was mined but had no effect. Review it again.')
+  return receipt
 }
 
 const known = async (hash: Hex): Promise<boolean> => (await attempt(app.node.getTransaction({ hash }))) !== undefined

@@ -71,6 +71,7 @@ export interface Roles {
 export interface Vault {
   address: Address
   share: Token
+  listed: boolean // made by the factory, or named by the server
   block: BlockRef
   assets: Asset[]
   priced: boolean // every asset that counts has a usable price and answers
@@ -90,22 +91,27 @@ export interface Vault {
   head: Hex
 }
 
+export const UNLISTED = 'This contract was not made by this site’s factory. It may look like a vault and still take what you approve. Use it only if you know who made it.'
+
 export async function readVault(node: Node, config: Config, address: Address, block: BlockRef): Promise<Vault> {
   const read = reader(node, block)
   const lens = config.lens ? { address: config.lens } : { code: LENS_CODE as Hex }
-  const [state, name, symbol, recipient, timelock, melting] = await Promise.all([
+  const named = config.vaults.some((item) => same(item, address))
+  const [state, name, symbol, recipient, timelock, melting, made] = await Promise.all([
     node.readContract({ ...lens, abi: vaultLensAbi, functionName: 'state', args: [address], blockNumber: block.number } as never) as Promise<LensState>,
     read(address, vaultAbi, 'name', []),
     read(address, vaultAbi, 'symbol', []),
     read(address, vaultAbi, 'fee_recipient', []),
     read(address, vaultAbi, 'timelock', []),
     read(address, vaultAbi, 'melting', []),
+    named || (config.factory ? attempt(read(config.factory, vaultFactoryAbi, 'is_vault', [address])) : false),
   ])
   const tokens = await Promise.all(state.basket.map((item) => token(node, item.token, Number(item.decimals))))
   const { assets, nav } = appraise(state, tokens)
   return {
     address,
     share: { address, symbol: tame(symbol, 14), name: tame(name, 40), decimals: 18 },
+    listed: made ?? false,
     block,
     assets,
     priced: assets.every((asset) => asset.aside || (asset.status === 0 && !asset.unreadable)),
