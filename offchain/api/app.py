@@ -26,7 +26,7 @@ __all__ = ["STATIC", "Options", "create_app"]
 
 STATIC = Path(__file__).with_name("static")  # the built page
 NOT_PAGES = ("v1/", "rpc", "demo-wallet", "healthz", "readyz", "openapi.json")
-NOT_BUILT = "the page is not built: in a clone of the repository, run `make page`"
+NOT_BUILT = "the page is not built: in a clone of the repository, run `make web`"
 TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
