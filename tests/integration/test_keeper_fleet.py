@@ -280,8 +280,30 @@ def test_a_vault_whose_keeper_is_halted_stays_due(vault: Any, fleet: Callable[..
     assert worker.wanted(1_700_000_000)[0] == [vault.address]  # it is known from now on
     worker._seen(1_700_000_000, {vault.address: ""})
     assert worker.wanted(1_700_000_001)[0] == []
-    assert worker.look(vault.address) is None  # halted: not even a lease
+    assert worker.look(vault.address) is None  # halted
     assert worker.wanted(1_700_000_001)[0] == [vault.address]
+
+
+def test_what_a_halted_vault_has_sent_is_looked_after_under_a_lease(
+    world: World, vault: Any, fleet: Callable[..., Fleet]
+) -> None:
+    """No other worker may be there to do it."""
+    world.set_market(JUMP)
+    chain = world.chain
+    chain.automine(False)  # type: ignore[attr-defined]
+    sender = Sender(chain.web3, world.keeper, receipt_timeout_seconds=0, poll_seconds=0.01)
+    worker = fleet("a", sender=sender)
+    outcome = worker.look(vault.address)
+    chain.automine(True)  # type: ignore[attr-defined]
+    assert outcome is not None and outcome.status == Status.SENT
+    worker.outside.watch.clock = lambda: 0.0
+    for _ in range(worker.outside.watch.max_exceptions):
+        worker.outside.watch.failed(vault.address, ZeroDivisionError())
+    chain.mine_blocks(1)  # type: ignore[attr-defined]
+    assert worker.look(vault.address) is None
+    assert [status for status, _ in results(worker)] == [Status.CONFIRMED]
+    (row,) = status_report(worker.engine, 60)["vaults"]
+    assert row["reason"] == "halted"
 
 
 def test_a_round_screens_through_the_lens(world: World, vault: Any, fleet: Callable[..., Fleet]) -> None:
