@@ -216,7 +216,7 @@ def read_checkpoint(text: str) -> Checkpoint:
             _bytes({"head": head}, "head", 32),
             int(top["entries"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"checkpoint: needs chain_id, vault, head and entries ({error})") from None
 
 
@@ -256,6 +256,8 @@ def _offered(value: Any) -> Offered:
 def _text(record: Any) -> str:
     """A record's text; of an object its one spelling (offchain/keeper/decide.py, `canonical_json`)."""
     if isinstance(record, str):
+        if any("\ud800" <= char <= "\udfff" for char in record):
+            raise TypeError("half a character: nothing that can be hashed")
         return record
     if not isinstance(record, dict):
         raise TypeError(record)
@@ -266,12 +268,20 @@ def _object(text: str) -> dict[str, Any]:
     if len(text) > MAX_FILE:
         raise ConfigError(f"longer than {MAX_FILE} characters")
     try:
-        top = json.loads(text)
+        top = json.loads(text, object_pairs_hook=_no_name_twice)
     except (ValueError, RecursionError):
         raise ConfigError("not JSON") from None
     if not isinstance(top, dict):
         raise ConfigError("not a JSON object")
     return top
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a name that stands twice another reader may take the other value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ConfigError("a name stands twice in an object")
+    return found
 
 
 def _int(top: Any, key: Any) -> int:

@@ -49,6 +49,7 @@ __all__ = [
 
 NOBODY = "0x" + "00" * 20
 MAX_ASSETS = 16
+MAX_DECIMALS = 255  # what a token can say in a uint8; more would be 10 to a power that no memory holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,8 @@ def with_decimals(row: Sequence[object], decimals: Mapping[str, int]) -> Asset:
     known = decimals.get(str(token).lower())
     if known is None:
         raise AuditBreak("decimals", f"those of {token} are not known")
+    if not 0 <= known <= MAX_DECIMALS:
+        raise AuditBreak("decimals", f"those of {token} are above {MAX_DECIMALS}")
     return Asset(to_checksum_address(str(token)), known, *rest)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,16 @@ from eth_utils.crypto import keccak
 from typer.testing import CliRunner
 
 from offchain.audit.chain import AuditBreak, Rebalanced
-from offchain.audit.export import Export, read_checkpoint, read_export, rows, to_csv, to_json, to_parquet
+from offchain.audit.export import (
+    Export,
+    read_checkpoint,
+    read_export,
+    read_records,
+    rows,
+    to_csv,
+    to_json,
+    to_parquet,
+)
 from offchain.audit.history import decode_log, decode_logs
 from offchain.audit.verifier import Checkpoint, Verdict, verify
 from offchain.audit.verify import Gathered, gather, verify_vault
@@ -288,6 +297,29 @@ def test_what_is_no_export_is_said_in_one_line(hostile: str) -> None:
 def test_numbers_beyond_limits_are_refused(top: Any, judge: Any, field: str, value: Any) -> None:
     top["logs"][3][field] = value
     assert judge(top).broken.field == "logs[3]"
+
+
+def test_decimals_that_no_token_has_are_a_break_and_no_endless_sum(top: Any, judge: Any) -> None:
+    for token in top["decimals"]:
+        assert judge(top | {"decimals": top["decimals"] | {token: "9" * 70}}).broken.field == "decimals"
+
+
+def test_half_a_character_in_a_record_is_refused(top: Any) -> None:
+    with pytest.raises(ConfigError, match="something in it is not of its type"):
+        read_export(json.dumps(top | {"records": ["\ud800"]}))
+    with pytest.raises(ConfigError, match="something in it is no record"):
+        read_records(json.dumps("\ud800"))
+
+
+def test_a_name_that_stands_twice_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="a name stands twice"):
+        read_export(text.replace('"chain_id"', '"chain_id": "5", "chain_id"', 1))
+
+
+def test_a_checkpoint_of_endless_entries_is_refused() -> None:
+    noted = f'{{"chain_id": 1, "vault": "{STRANGER}", "head": "0x{"11" * 32}", "entries": Infinity}}'
+    with pytest.raises(ConfigError, match="checkpoint: needs"):
+        read_checkpoint(noted)
 
 
 @pytest.mark.parametrize("data", ["0x", "0x" + "ff" * 32 * 40, "0x1", "zz", None, "0x" + "00" * 31])
