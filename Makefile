@@ -67,6 +67,7 @@ test-browser: install ## the page and the backtest's report in a real browser; n
 
 .PHONY: test-fleet
 test-fleet: install ## three keepers' workers, one killed, one frozen: VAULTS=200 on a real chain, none missed or doubled
+	$(BIN)/pytest -p no:pytest-brownie -q tests/fleet
 	$(BIN)/python -m tests.fleet.campaign $(if $(VAULTS),--vaults $(VAULTS))
 
 .PHONY: test-api-fuzz

@@ -1,9 +1,8 @@
-"""A fleet on anvil and a real PostgreSQL: vaults change hands at every step, processes die and freeze."""
+"""A fleet on anvil and a real PostgreSQL: vaults change hands at every step. Processes: tests/fleet."""
 
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,7 +26,7 @@ from offchain.keeper.journal import Journal, Status
 from offchain.planner import Plan, Problem, plan
 from offchain.policy import WAD, weights
 from offchain.settings import Settings, VaultSettings
-from tests.fleet.stage import JUMP, judge, many_vaults, rebalanced, workers
+from tests.fleet.stage import JUMP, many_vaults, rebalanced
 from tests.support.demo_vault import make_keeper
 from tests.support.postgres import Postgres, postgres
 
@@ -365,28 +364,3 @@ def test_what_is_missing_for_work_is_named(
             fleet_from(Settings(database=database, **changes), world.chain.web3),
         ):
             pass
-
-
-# ---------------------------------------------------------------- processes
-
-
-def test_three_workers_one_killed_one_frozen(world: World, database: str, tmp_path: Path) -> None:
-    """Each vault is rebalanced once, by the chain's events; `make test-fleet` does it with 200 vaults."""
-    with workers(world, database, tmp_path, "abc", fork=True) as fleet:
-        fleet.until(lambda: len(fleet.report()["workers"]) == 3, "three workers")
-        fleet.until(lambda: fleet.screened() == VAULTS, "every vault to be screened")
-        fleet.freeze()  # no block comes while they look: whoever is killed or frozen next has work in its hands
-        world.set_market(JUMP)
-        world.chain.automine(False)  # type: ignore[attr-defined]
-        fleet.wake("abc")
-        assert fleet.freeze_at_work("a")
-        fleet.signal("a", signal.SIGKILL)
-        frozen = fleet.freeze_at_work("b")
-        world.chain.automine(True)  # type: ignore[attr-defined]
-        world.chain.mine_blocks()  # type: ignore[attr-defined]
-        fleet.until(lambda: len(rebalanced(world)) == VAULTS, "c to do the rest")
-        fleet.until(lambda: {"c"} == fleet.last_workers(frozen), "c to take over what b has")
-        fleet.wake("b")
-        fleet.until(lambda: "left to another worker" in fleet.log("b"), "b to see that")
-        fleet.stop()
-        judge(world, database)
