@@ -9,7 +9,7 @@ stored; balances, NAV and the rest follow from them (`offchain.audit.points`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +52,9 @@ __all__ = [
 DEFAULT = Path("evenkeel-index.sqlite")
 ADDRESSES = 200  # in one eth_getLogs
 MOST_REPLACED = 1_000  # reorganisations in a row while indexing
+MOST_SHORTER = (
+    100  # blocks by which a reorganisation may shorten the chain; a node further behind is not synced
+)
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,19 @@ class _ReplacedError(Exception):
     """The chain was reorganised while it was read."""
 
 
+class _OvertakenError(Exception):
+    """Another process wrote the same vaults meanwhile."""
+
+
 def open_index(target: Path | str) -> Engine:
     """The index in this file, or at this SQLAlchemy address; made where there is none.
 
     ConfigError where it is of another layout.
     """
     engine = open_database(target)
-    metadata.create_all(engine)
     with writing(engine) as db:
         lock(db, "audit layout")
+        metadata.create_all(db.connection())  # under the lock: of two processes at once one makes the tables
         found = db.scalar(select(meta.c.layout))
         if found is None:
             db.execute(insert(meta).values(layout=LAYOUT))
@@ -117,37 +124,43 @@ def index_vaults(
     `from_block`: not after the creation of any of them. `size`: blocks asked for at once, to begin with.
 
     Raises:
-        ChainError: an address is not a vault, or the chain does not come to rest.
+        ChainError: an address is not a vault, the chain does not come to rest, or the node is far behind the index.
 
     """
     chain_id = web3.eth.chain_id
     wanted = [address_of(address, "vault") for address in addresses]
-    for _ in range(MOST_REPLACED):
+    replaced = 0
+    while replaced < MOST_REPLACED:
         last = block_at(web3, "latest" if to_block is None else BlockNumber(to_block))
         try:
             _rewind(web3, engine, chain_id)
             _register(web3, engine, chain_id, wanted, from_block, last.number)
             _follow(web3, engine, chain_id, wanted, last, size, tell)
+            return [_how_far(engine, chain_id, vault) for vault in wanted]
         except _ReplacedError:
+            replaced += 1
+        except _OvertakenError:  # what the other one wrote need not be read again
             continue
-        return [_how_far(engine, chain_id, vault) for vault in wanted]
     raise ChainError("the chain is reorganised again and again: try later, or another node")
 
 
 def _rewind(web3: Web3, engine: Engine, chain_id: int) -> None:
-    """Forget what came after the last block that the index and the node share."""
-    with reading(engine) as db:
-        query = select(blocks.c.number, blocks.c.hash).where(blocks.c.chain_id == chain_id)
-        known = db.execute(query.order_by(blocks.c.number.desc())).yield_per(100)
-        common, newest = -1, None
-        for number, found in known:
-            newest = number if newest is None else newest
-            if _hash_of(web3, number) == found:
-                common = number
-                break
+    """Forget what came after the last block that the index and the node share.
+
+    ChainError where the node only has not got that far yet: nothing is forgotten then.
+    """
+    common, newest = -1, None
+    for number, found in _known_blocks(engine, chain_id):
+        if newest is None:
+            newest = number
+            _check_not_behind(web3, newest)
+        if _hash_of(web3, number) == found:
+            common = number
+            break
     if newest is None or common == newest:
         return
     with writing(engine) as db:
+        lock(db, "audit", chain_id)
         for table, column in ((logs, logs.c.block), (blocks, blocks.c.number)):
             db.execute(delete(table).where(table.c.chain_id == chain_id, column > common))
         of_chain = vaults.c.chain_id == chain_id
@@ -156,6 +169,31 @@ def _rewind(web3: Web3, engine: Engine, chain_id: int) -> None:
         )  # it may be created elsewhere
         db.execute(
             update(vaults).where(of_chain, vaults.c.next_block > common + 1).values(next_block=common + 1)
+        )
+
+
+def _known_blocks(engine: Engine, chain_id: int) -> Iterator[tuple[int, str]]:
+    """(number, hash) of the blocks in the index, newest first; no transaction stays open while the node is asked."""
+    before = None
+    while before is None or before > 0:
+        query = select(blocks.c.number, blocks.c.hash).where(blocks.c.chain_id == chain_id)
+        if before is not None:
+            query = query.where(blocks.c.number < before)
+        with reading(engine) as db:
+            some = db.execute(query.order_by(blocks.c.number.desc()).limit(100)).all()
+        yield from ((row.number, row.hash) for row in some)
+        if not some:
+            return
+        before = some[-1].number
+
+
+def _check_not_behind(web3: Web3, newest: int) -> None:
+    """A node that is still far from the newest block of the index says nothing about a reorganisation."""
+    at = block_at(web3, "latest").number
+    if at < newest - MOST_SHORTER:
+        raise ChainError(
+            f"rpc_url: the node is at block {at}, the index at {newest}: wait until the node has caught up, use "
+            "another one, or name another file with --database where this is another chain of the same id"
         )
 
 
@@ -206,7 +244,7 @@ def _follow(
         later = [next_block for next_block in behind.values() if next_block > first]
         stop = min([last.number, *(next_block - 1 for next_block in later)])
         for begin, until, found in logs_in(web3, _filters(active, facts), first, stop, size):
-            learned = _take(web3, engine, chain_id, active, facts, begin, until, found, last.number)
+            learned = _take(web3, engine, chain_id, active, facts, begin, until, found, last)
             tell("blocks", until - start + 1, last.number - start + 1)
             first, size = until + 1, max(until - begin + 1, 1)
             if learned:  # other tokens to ask for from here on
@@ -242,7 +280,7 @@ def _take(
     first: int,
     until: int,
     found: Sequence[LogReceipt],
-    last: int,
+    last: BlockRef,
 ) -> bool:
     """Write a range: its logs, the hashes of their blocks, how far the vaults are. True when a vault has new tokens."""
     rows, learned = _log_rows(chain_id, active, found), False
@@ -250,11 +288,11 @@ def _take(
         own = [row for row in rows if row["vault"] == vault and row["address"] == vault]
         if facts[vault] is None or any(_brings(row) for row in own):
             before = set((facts[vault] or {}).get("tokens", []))
-            facts[vault] = _learn(web3, engine, chain_id, vault, own, last)
+            facts[vault] = _learn(web3, engine, chain_id, vault, own, last.number)
             new = sorted(set((facts[vault] or {}).get("tokens", [])) - before)
             learned = learned or bool(new)
             if new:
-                begin = _rows(engine, chain_id, [vault])[vault].first_block
+                begin = _row(engine, chain_id, vault).first_block
                 for _, _, more in logs_in(web3, _transfers([vault], new), begin, until):
                     rows += _log_rows(chain_id, [vault], more)
     numbers = sorted({row["block"] for row in rows} | {until})
@@ -262,9 +300,12 @@ def _take(
     hashes = {row["block"]: row.pop("block_hash") for row in rows}
     if any(told[number].hash != found_hash for number, found_hash in hashes.items()):
         raise _ReplacedError
+    if _hash_of(web3, last.number) != last.hash:  # a range without logs, too, was read from this one chain
+        raise _ReplacedError
     unique = {(row["vault"], row["block"], row["log_index"]): row for row in rows}
     with writing(engine) as db:
         lock(db, "audit", chain_id)
+        _check_next(db, chain_id, active, first)
         _check_parent(web3, db, chain_id, first)
         for vault in active:
             place = (logs.c.chain_id == chain_id, logs.c.vault == vault)
@@ -291,6 +332,14 @@ def _put_new(
         {"chain_id": chain_id, "number": b.number, "hash": b.hash, "time": b.time} for b in told.values()
     ]
     db.execute(insert(blocks), values)
+
+
+def _check_next(db: Session, chain_id: int, active: Sequence[str], first: int) -> None:
+    """The range still begins where these vaults end: else another process went on, or back, and a gap would be left."""
+    query = select(vaults.c.vault, vaults.c.next_block).where(vaults.c.chain_id == chain_id)
+    found = {row.vault: row.next_block for row in db.execute(query.where(vaults.c.vault.in_(list(active))))}
+    if found != dict.fromkeys(active, first):
+        raise _OvertakenError
 
 
 def _check_parent(web3: Web3, db: Session, chain_id: int, first: int) -> None:
@@ -364,8 +413,16 @@ def _rows(engine: Engine, chain_id: int, wanted: Sequence[str]) -> dict[str, Any
         return {row.vault: row for row in db.execute(query)}
 
 
+def _row(engine: Engine, chain_id: int, vault: str) -> Any:
+    """_OvertakenError where another process forgot the vault."""
+    row = _rows(engine, chain_id, [vault]).get(vault)
+    if row is None:
+        raise _OvertakenError
+    return row
+
+
 def _how_far(engine: Engine, chain_id: int, vault: str) -> Indexed:
-    row = _rows(engine, chain_id, [vault])[vault]
+    row = _row(engine, chain_id, vault)
     with reading(engine) as db:
         count = db.scalar(
             select(func.count()).select_from(logs).where(logs.c.chain_id == chain_id, logs.c.vault == vault)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from typer.testing import CliRunner
 from web3 import Web3
+from web3.exceptions import BlockNotFound
 
 from offchain.audit.index import at_block, check, compare, history_of, index_vaults, load, open_index
 from offchain.audit.verifier import verify
 from offchain.audit.verify import verify_vault
-from offchain.chain.errors import ChainError, ConfigError
+from offchain.chain.errors import ChainError, ConfigError, JournalError
 from offchain.cli import app
 from offchain.policy import DAY
 from tests.offchain.test_audit_vault import EvmProvider, Market, RecordingEvm
@@ -38,8 +43,13 @@ class Node(EvmProvider):
         self.most_blocks = 10**9
         self.stale = 0  # so many answers with logs are of blocks that were replaced
         self.ranges: list[tuple[int, int]] = []
+        self.tip: int | None = None  # the newest block that it has; None: all
+        self.chain_id = 1
+        self.after_logs: Callable[[], None] = lambda: None  # runs once, when logs were told
 
     def make_request(self, method: Any, params: Any) -> Any:
+        if method == "eth_chainId":
+            return {"jsonrpc": "2.0", "id": 1, "result": hex(self.chain_id)}
         if method == "eth_getLogs":
             first, last = (int(params[0][name], 16) for name in ("fromBlock", "toBlock"))
             self.ranges.append((first, last))
@@ -55,9 +65,16 @@ class Node(EvmProvider):
             self.stale -= 1
             other = {"blockHash": HexBytes(b"\x01" * 32), "data": HexBytes(bytes(32))}
             answer["result"] = [log | other for log in answer["result"]]
+        if method == "eth_getLogs":
+            once, self.after_logs = self.after_logs, lambda: None
+            once()
         return answer
 
     def _block(self, params: Any) -> dict[str, Any]:
+        if self.tip is not None and params[0] == "latest":
+            params = [hex(self.tip)]
+        if self.tip is not None and int(params[0], 16) > self.tip:
+            raise BlockNotFound(params[0])
         found = super()._block(params)
         self.evm.shown = max(self.evm.shown, found["number"])
         return found | {"hash": self.hash(found["number"])}
@@ -332,6 +349,198 @@ def test_an_index_of_another_layout_is_refused(tmp_path: Path) -> None:
     engine.dispose()
     with pytest.raises(ConfigError, match="layout 99"):
         open_index(tmp_path / "index.sqlite")
+
+
+def same_as_fresh(chain: Chain, engine: Engine) -> None:
+    """The index, brought up to date, is the one that is made anew, log by log."""
+    fresh = open_index(":memory:")
+    for one in (engine, fresh):
+        index_vaults(chain.web3, one, [chain.vault.address])
+    assert load(engine, 1, chain.vault.address) == load(fresh, 1, chain.vault.address)
+    fresh.dispose()
+
+
+def test_a_chain_that_shares_no_block_with_the_index_is_read_anew(chain: Chain, engine: Engine) -> None:
+    chain.mint(ALICE, 500 * UNIT)
+    for _ in range(3):
+        chain.donate(0, UNIT)
+        follow(chain, engine)
+    chain.provider.forks.append(-1)  # every block is another one
+    same_as_fresh(chain, engine)
+    with engine.connect() as db:
+        hashes = db.exec_driver_sql("select number, hash from audit_blocks").all()
+    assert all(said == chain.provider.hash(number).to_0x_hex() for number, said in hashes)
+
+
+def test_a_reorganisation_behind_a_range_without_logs_is_noticed(chain: Chain, engine: Engine) -> None:
+    """The range's logs are told by one chain, the hash of its last block by the next."""
+    follow(chain, engine)
+    fork = chain.fork()
+    chain.evm._block += 5  # blocks without logs
+
+    asked = iter(range(3))  # the vault's logs, its tokens' transfers to it and from it
+
+    def reorganise() -> None:
+        if next(asked) < 2:
+            chain.provider.after_logs = reorganise
+            return
+        chain.replace(fork)
+        chain.provider.forks[-1] += 1  # the block that was indexed last stays
+        chain.donate(0, UNIT)
+        chain.evm._block += 5
+
+    chain.provider.after_logs = reorganise
+    same_as_fresh(chain, engine)
+    assert history_of(engine, 1, chain.vault.address)[-1].events == ("Transfer",)
+
+
+@pytest.mark.parametrize("behind", [2, 1_000])
+def test_a_node_that_is_behind_takes_nothing_for_a_reorganisation(
+    chain: Chain, engine: Engine, behind: int
+) -> None:
+    """A few blocks may be a reorganisation: they are read again. Many are a node that is not synced."""
+    follow(chain, engine)
+    chain.evm._block += 1_000
+    chain.donate(0, UNIT)
+    follow(chain, engine)
+    before = load(engine, 1, chain.vault.address)
+    chain.provider.tip = chain.evm._block - behind
+    if behind == 2:
+        (found,) = index_vaults(chain.web3, engine, [chain.vault.address])
+        assert found.last_block == chain.provider.tip
+    else:
+        with pytest.raises(ChainError, match=r"rpc_url: the node is at block \d+, the index at \d+: wait"):
+            index_vaults(chain.web3, engine, [chain.vault.address])
+        assert load(engine, 1, chain.vault.address) == before
+    chain.provider.tip = None
+    same_as_fresh(chain, engine)
+    assert load(engine, 1, chain.vault.address) == before
+
+
+def test_another_process_that_goes_back_leaves_no_gap(chain: Chain, engine: Engine) -> None:
+    """One process has read a range when another one rolls the index back, and then ends."""
+    chain.mint(ALICE, 500 * UNIT)
+    index_vaults(chain.web3, engine, [chain.vault.address])
+    chain.donate(0, UNIT)
+
+    def rolled_back() -> None:
+        with engine.begin() as db:
+            for table, column in (("audit_logs", "block"), ("audit_blocks", "number")):
+                db.exec_driver_sql(f"delete from {table} where {column} > 3")
+            db.exec_driver_sql("update audit_vaults set next_block = 4")
+
+    chain.provider.after_logs = rolled_back
+    same_as_fresh(chain, engine)
+
+
+def test_another_process_that_forgets_the_vault_is_no_crash(chain: Chain, engine: Engine) -> None:
+    def forgotten() -> None:
+        with engine.begin() as db:
+            for table in ("audit_logs", "audit_blocks", "audit_vaults"):
+                db.exec_driver_sql(f"delete from {table}")
+
+    chain.provider.after_logs = forgotten
+    same_as_fresh(chain, engine)
+
+
+@pytest.mark.parametrize("where", ["sqlite", "postgresql"])
+def test_two_processes_index_the_same_database(
+    chain: Chain,
+    tmp_path: Path,
+    where: str,
+    postgres: Postgres,  # noqa: F811
+) -> None:
+    """Both begin with nothing, the tables included, and go in small steps; a third is made of the whole."""
+    chain.live()
+    target = tmp_path / "two.sqlite" if where == "sqlite" else postgres.url()
+    one_call, errors, ready = threading.Lock(), [], threading.Barrier(2)
+    ask = chain.provider.make_request
+
+    def locked(method: Any, params: Any) -> Any:  # the chain of the test is for one thread at a time
+        with one_call:
+            return ask(method, params)
+
+    def work() -> None:
+        try:
+            ready.wait(60)
+            engine = open_index(target)
+            chain.provider.most_blocks = 4
+            index_vaults(Web3(chain.provider, middleware=[]), engine, [chain.vault.address], size=2)
+            engine.dispose()
+        except BaseException as error:
+            errors.append(error)
+
+    chain.provider.make_request = locked  # type: ignore[method-assign]
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    both = open_index(target)
+    same_as_fresh(chain, both)
+    both.dispose()
+
+
+def test_a_process_killed_in_the_midst_of_a_range_is_taken_up(chain: Chain, tmp_path: Path) -> None:
+    """SIGKILL in the second transaction with logs: those are written, their blocks are not."""
+    chain.live()
+    chain.provider.most_blocks = 3
+    child = os.fork()
+    if child == 0:  # never returns
+        seen = 0
+        try:
+            engine = open_index(tmp_path / "index.sqlite")
+
+            @event.listens_for(engine, "after_cursor_execute")
+            def kill(_c: Any, _u: Any, text: str, *_: Any) -> None:
+                nonlocal seen
+                seen += text.startswith("INSERT INTO audit_logs")
+                if seen == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            index_vaults(chain.web3, engine, [chain.vault.address], size=2)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    engine = open_index(tmp_path / "index.sqlite")
+    same_as_fresh(chain, engine)
+    engine.dispose()
+
+
+def test_the_same_vault_of_another_chain_is_apart(chain: Chain, engine: Engine) -> None:
+    chain.mint(ALICE, 500 * UNIT)
+    follow(chain, engine)
+    before = load(engine, 1, chain.vault.address)
+    chain.provider.chain_id = 2
+    chain.provider.forks.append(-1)
+    chain.donate(0, UNIT)
+    index_vaults(Web3(chain.provider, middleware=[]), engine, [chain.vault.address])
+    assert load(engine, 1, chain.vault.address) == before
+    other, moved = load(engine, 2, chain.vault.address)
+    assert other.chain_id == 2 and len(moved) == len(before[1]) + 1
+
+
+def test_a_full_disk_is_one_line_and_nothing_half_done(chain: Chain, engine: Engine) -> None:
+    follow(chain, engine)
+    before = load(engine, 1, chain.vault.address)
+    for _ in range(30):
+        chain.donate(0, UNIT)
+
+    def full(connection: Any, *_: Any) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    engine.dispose()
+    event.listen(engine, "connect", full)
+    with pytest.raises(JournalError, match="disk is full") as said:
+        index_vaults(chain.web3, engine, [chain.vault.address])
+    assert "\n" not in str(said.value)
+    assert load(engine, 1, chain.vault.address) == before
+    event.remove(engine, "connect", full)
+    engine.dispose()
+    same_as_fresh(chain, engine)
 
 
 # ---------------------------------------------------------------- the commands
