@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -333,6 +334,10 @@ class Settings(BaseSettings):
     api_hosts: list[str] = Field(
         default=[], description="host names that the API answers to; at a loopback address its own are added"
     )
+    api_proxies: list[str] = Field(
+        default=[],
+        description="addresses or networks of proxies whose X-Forwarded-For names the client; empty: of none",
+    )
     api_cors_origins: list[str] = Field(
         default=[], description="other sites, https://…, whose pages may read the API"
     )
@@ -381,6 +386,16 @@ class Settings(BaseSettings):
     @classmethod
     def _are_addresses(cls, values: list[str] | None) -> list[str] | None:
         return None if values is None else [_checked(value) for value in values]
+
+    @field_validator("api_proxies")
+    @classmethod
+    def _are_networks(cls, values: list[str]) -> list[str]:
+        for value in values:
+            try:
+                ip_network(value)
+            except ValueError:
+                raise ValueError(f"{value!r} is no IP address or network such as 10.0.0.0/8") from None
+        return values
 
     @field_validator("market_symbols")
     @classmethod

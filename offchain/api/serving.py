@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -130,16 +130,16 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM."""
-    _server(app).run(sockets=[listener])
+def serve(app: FastAPI, listener: socket.socket, proxies: Sequence[str] = ()) -> None:
+    """Answer until SIGINT or SIGTERM. `proxies`: whose word on the client's address counts (X-Forwarded-For)."""
+    _server(app, proxies).run(sockets=[listener])
 
 
 @contextmanager
-def serving(app: FastAPI, address: str = "127.0.0.1") -> Iterator[str]:
+def serving(app: FastAPI, address: str = "127.0.0.1", proxies: Sequence[str] = ()) -> Iterator[str]:
     """The application at a free port, in a thread, while the block runs: its URL. For tests."""
     with listening(address, 0) as listener:
-        server = _server(app)
+        server = _server(app, proxies)
         started = threading.Event()
         thread = threading.Thread(target=_run, args=(server, listener, started.set), daemon=True)
         thread.start()
@@ -161,9 +161,15 @@ class _Server(uvicorn.Server):
         self.on_started()
 
 
-def _server(app: FastAPI) -> _Server:
+def _server(app: FastAPI, proxies: Sequence[str]) -> _Server:
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),  # never its default, nor what the environment says
     )
     return _Server(config)
 

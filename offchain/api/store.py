@@ -168,25 +168,28 @@ class Store:
         with self.session() as db:
             db.execute(delete(Kept).where(Kept.created_at < now - KEPT_SECONDS))
             db.execute(delete(Kept).where(Kept.status.is_(None), Kept.created_at < now - STUCK_SECONDS))
-        row = Kept(key_id=key_id, key=key, request=request, body="", created_at=now)
-        try:
-            with self.session() as db:
-                db.add(row)
-            return None
-        except IntegrityError:
-            with self.session() as db:
-                return db.get(Kept, (key_id, key))
+        while True:
+            try:
+                with self.session() as db:
+                    db.add(Kept(key_id=key_id, key=key, request=request, body="", created_at=now))
+                return None
+            except IntegrityError:
+                with self.session() as db:
+                    first = db.get(Kept, (key_id, key))
+            if first is not None:  # else it failed in between, and this one is the first
+                return first
 
-    def end(self, key_id: str, key: str, status: int, body: str) -> None:
-        """Keep the answer."""
+    def end(self, key_id: str, key: str, began: int, status: int, body: str) -> None:
+        """Keep the answer of the request that `began` then; one that took its place has its own."""
         with self.session() as db:
-            own = (Kept.key_id == key_id, Kept.key == key)
-            db.execute(update(Kept).where(*own).values(status=status, body=body))
+            own = (Kept.key_id == key_id, Kept.key == key, Kept.created_at == began)
+            db.execute(update(Kept).where(*own, Kept.status.is_(None)).values(status=status, body=body))
 
-    def forget(self, key_id: str, key: str) -> None:
-        """The request failed: it may be tried again."""
+    def forget(self, key_id: str, key: str, began: int) -> None:
+        """The request that `began` then failed: it may be tried again."""
         with self.session() as db:
-            db.execute(delete(Kept).where(Kept.key_id == key_id, Kept.key == key))
+            own = (Kept.key_id == key_id, Kept.key == key, Kept.created_at == began)
+            db.execute(delete(Kept).where(*own, Kept.status.is_(None)))
 
 
 def _hash(secret: str) -> str:

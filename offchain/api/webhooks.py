@@ -21,15 +21,12 @@ import httpx
 import structlog
 from eth_utils.crypto import keccak
 from sqlalchemy import select, update
-from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook as Signer
-from web3.exceptions import Web3Exception
 
 from offchain.api.problems import Problem
 from offchain.api.source import Event, Source
 from offchain.api.store import Delivery, Store, Webhook
 from offchain.chain.vault import BlockRef
-from offchain.errors import EvenkeelError
 
 __all__ = ["EVENTS", "Courier", "Resolve", "address_of_url", "message", "resolved", "signature"]
 
@@ -73,7 +70,7 @@ def address_of_url(url: str, *, private: bool, resolve: Resolve = resolved) -> s
     """
     try:
         parts = httpx.URL(url)
-        host, port = parts.host, parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = parts.raw_host.decode("ascii"), parts.port or (443 if parts.scheme == "https" else 80)
     except (httpx.InvalidURL, ValueError, TypeError):
         raise Problem("address_not_allowed", "url: not an address") from None
     if parts.scheme != "https" and not (private and parts.scheme == "http"):
@@ -82,9 +79,10 @@ def address_of_url(url: str, *, private: bool, resolve: Resolve = resolved) -> s
         raise Problem("address_not_allowed", "url: must name a host, a port if any, and no user or password")
     try:
         found = resolve(host, port)
-    except (OSError, UnicodeError):
+        public = all(_is_public(address) for address in found)
+    except (OSError, ValueError):
         raise Problem("address_not_allowed", "url: the host is not known") from None
-    if not found or not (private or all(_is_public(address) for address in found)):
+    if not found or not (private or public):
         raise Problem("address_not_allowed", "url: the host has a private address")
     return found[0]
 
@@ -157,7 +155,7 @@ class Courier:
         while not stop.wait(every_seconds):
             try:
                 self.round(int(time.time()))
-            except (EvenkeelError, SQLAlchemyError, Web3Exception, OSError) as error:
+            except Exception as error:  # the thread lives as long as the process: nobody would start it again
                 _log.warning("webhooks wait", reason=type(error).__name__)
         self.client.close()
 
@@ -166,9 +164,16 @@ class Courier:
         with self.store.session() as db:
             hooks = list(db.scalars(select(Webhook).where(Webhook.disabled_at.is_(None))))
         if hooks:
-            newest = self.source.newest()
+            try:
+                newest = self.source.newest()
+            except Exception as error:  # what was gathered before can be sent without a node
+                _log.warning("webhooks: the node does not answer", reason=type(error).__name__)
+                hooks = []
             for hook in hooks:
-                self._gather(hook, newest, now)
+                try:
+                    self._gather(hook, newest, now)
+                except Exception as error:  # one vault's history must not hold up the others
+                    _log.warning("webhook waits", webhook=hook.id, reason=type(error).__name__)
         return self._send_due(now)
 
     def _gather(self, hook: Webhook, newest: BlockRef, now: int) -> None:
@@ -219,7 +224,9 @@ class Courier:
             error = None if 200 <= status < 300 else f"answered {status}"
         except Problem as refused:
             status, error = None, refused.detail
-        except httpx.HTTPError as failed:
+        except (
+            Exception
+        ) as failed:  # whatever a receiver's name, address or answer does: the others are sent to
             status, error = None, type(failed).__name__
         values: dict[str, Any] = {"last_status": status, "last_error": error}
         if error is None:
@@ -249,7 +256,7 @@ class Courier:
             url.copy_with(host=address),
             content=delivery.body.encode(),
             headers=headers,
-            extensions={"sni_hostname": url.host},
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
         )
         answer = self.client.send(request, stream=True)
         answer.close()

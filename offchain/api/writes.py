@@ -318,9 +318,9 @@ def _once(
     try:
         body = do().model_dump(mode="json")
     except BaseException:
-        store.forget(key_id, name)
+        store.forget(key_id, name, now)
         raise
-    store.end(key_id, name, status, json.dumps(body))
+    store.end(key_id, name, now, status, json.dumps(body))
     return JSONResponse(body, status)
 
 

@@ -57,7 +57,7 @@ def serve(
     with listening(settings.api_address, settings.api_port) as listener, sending(courier):
         typer.echo(url_of(listener))
         try:
-            run(application, listener)
+            run(application, listener, settings.api_proxies)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
 

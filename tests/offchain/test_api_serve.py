@@ -8,12 +8,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 from typer.testing import CliRunner
 
 from examples.wealth_platform import main as wealth_platform
-from offchain.api import create_app
+from offchain.api import Options, create_app
+from offchain.api.edge import Rates
 from offchain.api.serving import host_names, listening, places_from, serving, url_of
 from offchain.api.store import Store
 from offchain.chain.errors import ConfigError
@@ -111,3 +113,25 @@ def test_the_settings_name_the_deployment(tmp_path: Path) -> None:
     assert places.vaults == (address(9), VAULT) and places.sources.hub == HUB
     assert (places.zap, places.executor, places.factory, places.from_block) == (ZAP, EXECUTOR, CASH, 7)
     assert places_from(load_settings(vault=VAULT)).vaults == (VAULT,)
+
+
+@pytest.mark.parametrize(("proxies", "answers"), [([], [200, 429]), (["127.0.0.0/8"], [200, 200])])
+def test_who_the_client_is_says_a_proxy_of_the_settings_only(
+    proxies: list[str], answers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a made-up X-Forwarded-For would be a fresh allowance with every request."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    settings = load_settings(api_proxies=proxies)
+    app = create_app(FakeSource(), Options(rates=Rates(requests=1)))
+    with serving(app, proxies=settings.api_proxies) as url:
+        told = [
+            httpx.get(f"{url}/v1/vaults", headers={"x-forwarded-for": f"9.9.9.{n}"}).status_code
+            for n in (1, 2)
+        ]
+    assert told == answers
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8"])
+def test_a_proxy_that_is_no_address_is_named(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="api_proxies"):
+        load_settings(api_proxies=[wrong])

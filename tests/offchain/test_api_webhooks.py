@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -379,6 +380,94 @@ def test_a_receiver_that_is_gone_or_a_key_that_is_revoked_ends_it(
     client.post(f"/v1/webhooks/{second}/test", headers=bearer)
     store.revoke_key(bearer["authorization"].split("_")[1], clock.now)
     assert courier.round(clock.now + 10) == 0 and len(receiver.got) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [httpx.InvalidURL("x"), ValueError("no IP address"), UnicodeError("idna"), ssl.CertificateError("x"),
+     OSError("x"), RuntimeError("x"), Problem("address_not_allowed", "x")],
+    ids=lambda wrong: type(wrong).__name__,
+)  # fmt: skip
+def test_a_receiver_that_breaks_does_not_stop_the_others(
+    client: Client, courier: Courier, bearer: dict[str, str], clock: Clock, store: Store, wrong: Exception
+) -> None:
+    for _ in range(2):
+        hook = client.post("/v1/webhooks", json=HOOK, headers=bearer).json()["id"]
+        client.post(f"/v1/webhooks/{hook}/test", headers=bearer)
+    answers = iter([wrong, None])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if (error := next(answers)) is not None:
+            raise error
+        return httpx.Response(204)
+
+    courier.client = httpx.Client(transport=httpx.MockTransport(answer))
+    assert courier.round(clock.now) == 1
+    with store.session() as db:
+        first, second = db.scalars(select(Delivery).order_by(Delivery.id))
+    assert (first.delivered_at, first.next_at) == (None, clock.now + RETRIES[0]) and first.last_error
+    assert second.delivered_at == clock.now
+
+
+def test_a_history_that_cannot_be_read_does_not_stop_the_others(
+    client: Client, source: FakeSource, courier: Courier, bearer: dict[str, str], clock: Clock
+) -> None:
+    """Nor does a node that is away stop what is due."""
+    for _ in range(2):
+        hook = client.post("/v1/webhooks", json=HOOK, headers=bearer).json()["id"]
+    source.logs.append(rebalanced(101, bytes(32)))
+    source.number = 103
+    plain, broken = source.events, iter([True, False])
+
+    def events(vault: str, block: Any) -> Any:
+        if next(broken):
+            raise ValueError("not decoded")
+        return plain(vault, block)
+
+    source.events = events  # type: ignore[method-assign]
+    assert courier.round(clock.now) == 1
+    source.down = ConnectionError()
+    client.post(f"/v1/webhooks/{hook}/test", headers=bearer)
+    assert courier.round(clock.now) == 1
+
+
+def test_the_courier_outlives_any_error(courier: Courier) -> None:
+    stop, rounds = threading.Event(), []
+
+    def failing(now: int) -> int:
+        rounds.append(now)
+        if len(rounds) == 3:
+            stop.set()
+        raise KeyError("a bug")
+
+    courier.round = failing  # type: ignore[method-assign]
+    courier.run(stop, every_seconds=0)
+    assert len(rounds) == 3
+
+
+def test_a_name_is_asked_for_as_it_is_sent_to() -> None:
+    """The two standards of international names lead to two hosts: faß.de and fass.de."""
+    asked = []
+    address_of_url(
+        "https://fa\u00df.de", private=False, resolve=lambda host, _: asked.append(host) or [PUBLIC]
+    )
+    assert asked == ["xn--fa-hia.de"]
+    with pytest.raises(Problem, match="not known"):
+        address_of_url("https://hooks.example", private=False, resolve=lambda *_: ["no address"])
+
+
+def test_a_request_that_was_given_up_leaves_its_successor_alone(store: Store) -> None:
+    """It took longer than a request may: the key is another one's by then."""
+    assert store.begin("k", "slow", "r", 1_000) is None
+    assert store.begin("k", "slow", "r", 2_000) is None
+    store.forget("k", "slow", 1_000)
+    store.end("k", "slow", 1_000, 201, "first")
+    kept = store.begin("k", "slow", "r", 2_001)
+    assert kept is not None and kept.status is None
+    store.end("k", "slow", 2_000, 201, "second")
+    kept = store.begin("k", "slow", "r", 2_001)
+    assert kept is not None and (kept.status, kept.body) == (201, "second")
+    store.forget("k", "slow", 2_000)
 
 
 def test_two_processes_do_not_send_the_same_attempt_twice(
