@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 from typer.testing import CliRunner
 
 from offchain.audit.chain import AuditBreak, Rebalanced
@@ -198,6 +201,50 @@ def test_an_export_of_another_vault_or_chain_is_found(top: Any, judge: Any) -> N
     assert verdict.broken is not None and verdict.broken.field == "head"
     for field, value in (("vault", STRANGER), ("chain_id", "5")):
         assert judge(top | {field: value}).broken.field == field
+
+
+def test_exports_of_two_vaults_put_together_are_a_break_with_its_place(found: Gathered) -> None:
+    """The other one has the same address on a chain of its own: nothing but its history tells them apart."""
+    other = Market()
+    other.mint(ALICE, 400 * UNIT)
+    other.live()
+    strange = gather(other.web3, other.vault.address)
+    assert (strange.history.vault, strange.head == found.head) == (found.history.vault, False)
+    mine, theirs = found.history.logs, strange.history.logs
+    last = max(i for i in range(len(mine)) if kind_of(found, i) == "SessionOpened")
+    for end in range(3, last, 2):
+        for start in (end - 1, end, end + 1):
+            mixed = mine[:end] + theirs[start:]
+            for base in (found, strange) if mixed not in (mine, theirs) else ():
+                broken = verify(replace(base.history, logs=mixed), base.head).broken
+                assert broken is not None and broken.position is not None, (end, start)
+                said = f"block {broken.position.block}, transaction {broken.position.transaction}, field "
+                assert str(broken).startswith(said + broken.field)
+
+
+def test_a_node_that_lies_about_one_log_is_found_and_the_place_is_named(market: Market) -> None:
+    """Left out, or another word in it: whatever the verifier reads."""
+    told = market.provider.logs
+    own = [log for log in market.evm.logs if log["address"].lower() == market.vault.address.lower()]
+    assert len(own) > 20
+    for log in own:
+        other = log | {"data": HexBytes(bytes(log["data"])[:-1] + bytes([bytes(log["data"])[-1] ^ 1]))}
+        for lie in ([], [other]):
+            market.provider.logs = lambda logs, log=log, lie=lie: [
+                one for each in logs for one in (lie if each is log else [each])
+            ]
+            report = verify_vault(market.web3, market.vault.address)
+            if between_holders(log):  # says nothing that counts
+                assert report.ok
+                continue
+            assert report.first_break is not None
+            assert re.match(r"block \d+, transaction 0x[0-9a-f]{64}, field \w+: ", report.first_break)
+    market.provider.logs = told
+
+
+def between_holders(log: Any) -> bool:
+    transfer = log["topics"][0] == HexBytes(keccak(text="Transfer(address,address,uint256)"))
+    return transfer and any(bytes(log["topics"][1]))
 
 
 def test_a_balance_that_fell_unseen_is_a_break_unless_the_token_may(market: Market, found: Gathered) -> None:
