@@ -204,10 +204,10 @@ class Dispatch:
                 if self._look(attempts, head).status == Status.SENT:
                     self._move(attempts, head)
             elif run is not None and run.status in UNSENT and head.time > (run.deadline or 0):
-                self._give_up(run)
+                self.give_up(run)
         self._fill_gap(chain_id, mined, pending, head)
 
-    def _give_up(self, run: Run) -> None:
+    def give_up(self, run: Run) -> None:
         """A run whose keeper is gone, it seems."""
         try:
             self.journal.given_up(run.id, INTERRUPTED)

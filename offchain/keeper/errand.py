@@ -16,7 +16,7 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, Web3RPCError
 
 from offchain.chain.sender import Sender, revert_reason
-from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
+from offchain.keeper.dispatch import Dispatch, Fate
 from offchain.keeper.journal import UNSENT, Run, Status
 
 __all__ = ["Errand", "caller_of", "carry_out", "settle"]
@@ -42,7 +42,7 @@ def settle(dispatch: Dispatch, vault: str, chain_id: int) -> tuple[Run, Fate] | 
     dispatch.reopen(vault, chain_id)
     for run in dispatch.journal.unfinished(vault, chain_id):
         if run.status in UNSENT:
-            dispatch.journal.given_up(run.id, INTERRUPTED)
+            dispatch.give_up(run)
             continue
         fate = dispatch.follow(run)
         if fate.status in (Status.SENT, Status.MINED):
