@@ -171,15 +171,14 @@ def trigger_from(state: VaultState, slot: int, due: bool, hit: Sequence[int]) ->
     holds = (by_calendar and by_threshold) if mode == Mode.BOTH else (by_calendar or by_threshold)
     found = [name for name, on in (("calendar", by_calendar), ("threshold", by_threshold)) if on]
     kind = " and ".join(found) if holds else "none"
-    calendar_says = (
-        f"calendar slot {slot} is {'due' if due else 'used'}" if slot else "the calendar has not begun"
-    )
-    bands_say = (
-        f"outside the band: {', '.join(state.assets[i].token for i in hit)}"
-        if hit
-        else "every asset is in its band"
-    )
-    return Trigger(holds, by_calendar, slot, kind, f"{calendar_says}; {bands_say}")
+    says = []
+    if mode != Mode.THRESHOLD:
+        used = "due" if due else "used"
+        says.append(f"calendar slot {slot} is {used}" if slot else "the calendar has not begun")
+    if mode != Mode.CALENDAR:
+        outside = ", ".join(state.assets[i].token for i in hit)
+        says.append(f"outside the band: {outside}" if hit else "every asset is in its band")
+    return Trigger(holds, by_calendar, slot, kind, "; ".join(says))
 
 
 def _refilled(used: int, since: int, now: int, per_period_bps: int, period: int) -> int:

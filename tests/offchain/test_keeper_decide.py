@@ -68,6 +68,7 @@ def test_acts_at_the_band() -> None:
     decision = decide(seen, problem(seen))
     assert decision.act
     assert decision.trigger == "threshold"
+    assert decision.reason == f"threshold: outside the band: {CASH}, {STOCK}"
     assert decision.session == 1
     assert decision.plan is not None
     assert decision.plan.sells[1] > 0
@@ -78,6 +79,20 @@ def test_does_not_act_inside_the_band() -> None:
     decision = decide(seen, problem(seen))
     assert not decision.act
     assert decision.reason.startswith("no trigger")
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (Mode.THRESHOLD, "every asset is in its band"),
+        (Mode.CALENDAR, "calendar slot 1 is used"),
+        (Mode.EITHER, "calendar slot 1 is used; every asset is in its band"),
+        (Mode.BOTH, "calendar slot 1 is used; every asset is in its band"),
+    ],
+)
+def test_says_of_its_rules_only_what_the_vault_has(mode: Mode, says: str) -> None:
+    seen = snapshot(stock=54, rules=replace(RULES, mode=mode))
+    assert waiting(seen, NOW).reason == f"no trigger: {says}"
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_one_vault_without_targets_does_not_disturb_the_others() -> None:
     bare = replace(well, balances=(WAD, WAD), aside=0, aside_until=NOW + 1)
     without, whole = many.waiting_reasons([bare, well], NOW)
     assert without == "targets: the only asset with a target is in quarantine, so no other has one"
-    assert whole == "no trigger: calendar slot 1 is due; every asset is in its band"
+    assert whole == "no trigger: every asset is in its band"
 
 
 def test_no_vaults_have_no_answers() -> None:
