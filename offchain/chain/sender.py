@@ -60,6 +60,7 @@ UNDERPRICED = (
 CONFIRMATIONS = {1: 12, 56: 15, 137: 32, 1337: 1, 31337: 1, 43114: 1}  # blocks, by chain id
 OTHER_CONFIRMATIONS = 12
 MOST_PENDING = 1_000  # transactions of one account that a node's pool may be believed to hold
+COUNTED = 3  # times that the node is asked again for an account's transactions, at most
 CANCEL_GAS = 21_000  # a plain transfer, units
 ETHER = 10**18
 
@@ -210,10 +211,22 @@ class Sender:
         return FeeLimits(self.max_fee_wei, self.max_tip_wei)
 
     def counts(self) -> tuple[int, int]:
-        """The account's transactions in the chain, and with those that wait in the node's pool."""
+        """The account's transactions in the chain, and with those that wait in the node's pool.
+
+        A nonce rests on them: the node has to say the same twice in a row. ChainError where it does not.
+        """
         address = self._account().address
-        mined = self.web3.eth.get_transaction_count(address, "latest")
-        pending = self.web3.eth.get_transaction_count(address, "pending")
+        count = self.web3.eth.get_transaction_count
+        said = count(address, "latest"), count(address, "pending")
+        for _ in range(COUNTED):
+            before, said = said, (count(address, "latest"), count(address, "pending"))
+            if said == before:
+                break
+        else:
+            raise ChainError(
+                f"the node says another number of transactions of {address} each time: try again"
+            )
+        mined, pending = said
         if pending > mined + MOST_PENDING:
             raise ChainError(
                 f"the node says that {pending - mined} transactions of {address} wait: not believed"

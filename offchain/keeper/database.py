@@ -32,7 +32,7 @@ __all__ = [
     "writing",
 ]
 
-SCHEMA = "0004"  # the newest step in migrations/versions
+SCHEMA = "0005"  # the newest step in migrations/versions
 LOCK_SECONDS = 30  # how long a writer waits for another one
 CONNECT_SECONDS = 10
 _UPGRADING = threading.Lock()  # alembic is for one thread of a process at a time

@@ -46,7 +46,7 @@ __all__ = ["Dispatch", "Fate"]
 
 REORG_BLOCKS = 64  # a transaction this deep stays where it is
 KEPT_BLOCKS = 128  # whose state a node that keeps no archive has
-REORG_ATTEMPTS = 8  # mined transactions of a vault that are looked at again, at most
+YOUNG_NONCES = 8  # of a vault that are looked at again, at most
 REFUSED_BLOCKS = 3  # after so many the node that still refuses a transaction refuses it for good
 FRESH_SECONDS = 10  # a transaction that was signed longer ago is looked at again before it is sent
 DAY = 86_400
@@ -141,16 +141,17 @@ class Dispatch:
 
     # ------------------------------------------------------------ what became of it
 
-    def keep_moving(self, vault: str, chain_id: int) -> None:
+    def keep_moving(self, vault: str, chain_id: int) -> bool:
         """Look once at what was sent for the vault: settle, replace, cancel. Nothing is started or waited for.
 
-        For a vault that is halted.
+        For a vault that is halted, and between two looks. Whether there is something to look at later.
         """
         self.reopen(vault, chain_id)
-        for run in self.journal.unfinished(vault, chain_id):
-            if run.status not in UNSENT:
-                self.follow(run, wait=False)
+        sent = [run for run in self.journal.unfinished(vault, chain_id) if run.status not in UNSENT]
+        for run in sent:
+            self.follow(run, wait=False)
         self.tend(chain_id)
+        return bool(sent or self.journal.young(chain_id, 1, vault=vault))
 
     def follow(self, run: Run, wait: bool = True) -> Fate:
         """Look at each new block, and keep the transaction moving, until its fate is known or time is up.
@@ -176,23 +177,51 @@ class Dispatch:
 
         ChainError while the node has not come to where the vault's last transaction is: what it shows is old.
         """
-        mined = self.journal.mined_attempts(vault, chain_id, REORG_ATTEMPTS)
-        newest = self.web3.eth.block_number if mined else 0
-        for attempt in mined:
-            number = attempt.block or 0
-            if number > newest:
-                raise ChainError(
-                    f"the node is behind: it is at block {newest}, {attempt.tx_hash} was in {number}: try again"
-                )
-            if number > newest - REORG_BLOCKS and block_at(self.web3, number).hash != attempt.block_hash:
-                self.journal.dropped(attempt)
-                log.warning("its block was replaced", vault=vault, tx_hash=attempt.tx_hash)
+        self._recheck(self.journal.young(chain_id, YOUNG_NONCES, vault=vault))
+
+    def _recheck(self, nonces: Sequence[Nonce]) -> None:
+        if not nonces:
+            return
+        head = latest_block(self.web3)
+        for nonce in nonces:
+            attempts = self._attempts(nonce.chain_id, nonce.sender, nonce.nonce)
+            mined = next((attempt for attempt in attempts if attempt.block is not None), None)
+            if mined is not None and not self._is_still_in(mined, head):
+                self.journal.dropped(mined)
+                log.warning("its block was replaced", tx_hash=mined.tx_hash, nonce=nonce.nonce)
+            elif nonce.state == NonceState.USED and mined is None and self._receipt(attempts):
+                self._look(attempts, head)  # it was not another's transaction after all
+            elif nonce.state == NonceState.USED and self._is_final(nonce, mined, head):
+                self.journal.final(nonce)
+
+    def _is_still_in(self, attempt: Attempt, head: BlockRef) -> bool:
+        number = attempt.block or 0
+        if number > head.number:
+            raise ChainError(
+                f"the node is behind: it is at block {head.number}, {attempt.tx_hash} was in {number}: try again"
+            )
+        return block_at(self.web3, number).hash == attempt.block_hash
+
+    def _is_final(self, nonce: Nonce, mined: Attempt | None, head: BlockRef) -> bool:
+        deep = head.number - REORG_BLOCKS
+        if mined is not None and mined.block is not None:
+            return mined.block <= deep
+        sender = Web3.to_checksum_address(nonce.sender)
+        return deep >= 0 and self.web3.eth.get_transaction_count(sender, BlockNumber(deep)) > nonce.nonce
+
+    def displaced(self, chain_id: int) -> set[str]:
+        """Vaults with a transaction in a block that is not in the chain any more; each block is asked for once."""
+        newest = self.web3.eth.block_number
+        found = self.journal.blocks_since(chain_id, newest - REORG_BLOCKS)
+        true = {number: block_at(self.web3, number).hash for _, number, _ in found if number <= newest}
+        return {vault for vault, number, block_hash in found if true.get(number) != block_hash}
 
     def tend(self, chain_id: int) -> None:
         """What no open run looks after: nonces of runs that were given up, and gaps that block the later ones."""
         if self.sender.account is None:
             return
         address, head = _address(self.sender), latest_block(self.web3)
+        self._recheck(self.journal.young(chain_id, YOUNG_NONCES, fills_of=address))
         if not self.journal.open_nonces(chain_id, address):
             return
         mined, pending = self.sender.counts()
@@ -235,10 +264,13 @@ class Dispatch:
         return Fate(Status.SENT, f"{waits} ({last.note})" if last.note else waits, last.tx_hash)
 
     def _receipt(self, attempts: Sequence[Attempt]) -> tuple[Attempt, TxReceipt, BlockRef] | None:
-        """The attempt that is in a block of the chain."""
+        """The attempt that is in a block of the chain. A receipt counts when the node gives the same one twice."""
         for attempt in reversed(attempts):
             receipt = find_receipt(self.web3, attempt.tx_hash)
             if receipt is None or receipt["transactionHash"].to_0x_hex() != attempt.tx_hash:
+                continue
+            if find_receipt(self.web3, attempt.tx_hash) != receipt:
+                log.warning("two answers about one receipt: looked at again", tx_hash=attempt.tx_hash)
                 continue
             block = block_at(self.web3, receipt["blockNumber"])
             if block.hash == receipt["blockHash"].to_0x_hex():

@@ -130,6 +130,10 @@ class Filler:
             return self._skip(snapshot, "no fill of the auction gains anything")
         return self._try(dispatch, snapshot, fill, observed.gas.usd)
 
+    def tend(self) -> bool:
+        """Follow what was sent, start nothing; whether there is something to follow later."""
+        return Dispatch(self.web3, self.sender, self.journal).keep_moving(self.vault, self.web3.eth.chain_id)
+
     def _closed(self, snapshot: Snapshot) -> str:
         """Why there is nothing to fill, "" where there may be."""
         state = snapshot.state

@@ -302,6 +302,7 @@ class Fleet:
             vault for vault, own in kept.items() if vault not in busy and is_due(own, slots.get(vault), now)
         ]
         waiting = self._screened(due)
+        unfinished |= self.keeper.dispatch.displaced(self.chain_id)
         open_runs = [vault for vault in kept if vault in unfinished and vault not in busy]
         looks = dict.fromkeys([*open_runs, *(vault for vault in due if not waiting.get(vault))])
         return list(looks), {vault: "" if vault in looks else waiting[vault] for vault in due}

@@ -44,6 +44,7 @@ __all__ = [
 REVERTED = "reverted on chain"  # how the reason of a run begins whose transaction was mined and failed
 UNFINISHED = (Status.PLANNED, Status.SIMULATED, Status.SENT, Status.MINED)
 UNSENT = (Status.PLANNED, Status.SIMULATED)
+SPENT = (NonceState.USED, NonceState.FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +393,13 @@ class Journal:
             db.execute(update(Nonce).where(*used_again).values(state=NonceState.USED))
             db.execute(delete(Nonce).where(*account, Nonce.state == NonceState.FREE, Nonce.nonce < mined))
 
+    def final(self, nonce: Nonce) -> None:
+        """What used the nonce is so deep in the chain that it stays there."""
+        with writing(self._engine) as db:
+            row = db.get_one(Nonce, (nonce.chain_id, nonce.sender, nonce.nonce), with_for_update=True)
+            if row.state == NonceState.USED:
+                row.state = NonceState.FINAL
+
     def dropped(self, attempt: Attempt) -> None:
         """The block that the attempt was in is no longer part of the chain: it is to be settled again."""
         with writing(self._engine) as db:
@@ -414,22 +422,35 @@ class Journal:
         with reading(self._engine) as db:
             return db.scalars(query.order_by(Attempt.id)).all()
 
-    def mined_attempts(self, vault: str, chain_id: int, limit: int) -> Sequence[Attempt]:
-        """The vault's attempts that are in a block, newest first."""
+    def young(
+        self, chain_id: int, limit: int, *, vault: str | None = None, fills_of: str | None = None
+    ) -> Sequence[Nonce]:
+        """Nonces, signed with and not final, newest first: of the vault's runs, or the account's that fill gaps."""
+        query = select(Nonce).join(Run, Nonce.run == Run.id, isouter=True)
+        query = query.where(Nonce.chain_id == chain_id, Nonce.state.in_((NonceState.LIVE, NonceState.USED)))
+        if vault is not None:
+            query = query.where(Run.vault == vault)
+        else:
+            query = query.where(Nonce.run.is_(None), Nonce.sender == fills_of)
+        with reading(self._engine) as db:
+            return db.scalars(query.order_by(Nonce.nonce.desc()).limit(limit)).all()
+
+    def blocks_since(self, chain_id: int, block: int) -> Sequence[tuple[str, int, str]]:
+        """Vault, block and block's hash of each transaction for a vault that is in a block after `block`."""
         query = (
-            select(Attempt)
+            select(Run.vault, Attempt.block, Attempt.block_hash)
             .join(Run, Attempt.run == Run.id)
-            .where(Run.vault == vault, Attempt.chain_id == chain_id, Attempt.block.is_not(None))
+            .where(Attempt.chain_id == chain_id, Attempt.block > block)
         )
         with reading(self._engine) as db:
-            return db.scalars(query.order_by(Attempt.id.desc()).limit(limit)).all()
+            return [(row.vault, row.block, row.block_hash) for row in db.execute(query.distinct())]
 
     def open_nonces(self, chain_id: int, sender: str) -> Sequence[tuple[Nonce, Run | None]]:
         """The account's nonces that the chain has not used, lowest first, and the runs that they are for."""
         query = (
             select(Nonce, Run)
             .join(Run, Nonce.run == Run.id, isouter=True)
-            .where(Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state != NonceState.USED)
+            .where(Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state.not_in(SPENT))
         )
         with reading(self._engine) as db:
             return [(row.Nonce, row.Run) for row in db.execute(query.order_by(Nonce.nonce))]

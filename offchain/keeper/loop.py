@@ -338,9 +338,12 @@ class Keeper:
 
     # ------------------------------------------------------------ settle what an earlier run left open
 
-    def tend(self) -> None:
-        """Look after what was sent and start nothing: while the vault is halted."""
-        self.dispatch.keep_moving(self.vault, self.web3.eth.chain_id)
+    def tend(self) -> bool:
+        """Look after what was sent and start nothing: while the vault is halted, and between two looks.
+
+        Whether there is something to look at later.
+        """
+        return self.dispatch.keep_moving(self.vault, self.web3.eth.chain_id)
 
     def _still_open(self, run: Run, fate: Fate) -> Outcome:
         return Outcome(

@@ -52,6 +52,7 @@ __all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_
 
 REBALANCE, TARGETS = "rebalance", "targets"  # names of jobs
 LONGEST_PAUSE = 60  # seconds between two tries while the node is away
+SETTLE_SECONDS = 12.0  # between two looks at what was sent, however far the vault's next look is
 CLOCK_SECONDS = 1.0  # at most between two looks at the clocks: one that is set is noticed within that
 SUBSCRIBED_POLL_SECONDS = 30.0  # between two polls while a subscription tells of blocks
 NOT_NOW: tuple[type[Exception], ...] = (*NODE_ERRORS, EvenkeelError)
@@ -73,6 +74,9 @@ class Looker(Protocol):
 
     def once(self) -> Outcome:
         """One look."""
+
+    def tend(self) -> bool:
+        """Follow what was sent, start nothing; whether there is something to follow later."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,13 @@ class Worker:
     )  # seconds to the next time of the vault's rebalance job
     snapshot: Snapshot | None = None  # of the last look that read the vault
     unsettled: bool = False  # its last transaction is not deep enough yet
+    young: bool = True  # something that was sent may still move: unknown at the start
+    settle_seconds: float = SETTLE_SECONDS  # between two looks at that
     _asked: dict[str, float] = field(default_factory=dict)  # by job: the time that it was due
     _wake: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        self._others = Watch(max_exceptions=self.watch.max_exceptions)  # a strategy halts no rebalance
 
     @property
     def vault(self) -> str:
@@ -146,29 +155,41 @@ class Worker:
 
     def work(self) -> None:
         """What was missed, then what is asked for, until the stop."""
-        others = Watch(max_exceptions=self.watch.max_exceptions)  # a strategy that fails halts no rebalance
         for job in self.jobs:
             if self._missed(job) or job.rhythm.at_start:
                 self.ask(job)
-        while (asked := self._next()) is not None:
-            job, due = asked
+        while not self.stop.is_set():
+            asked = self._next()
             try:
-                self._do(job, due, self.watch if job.name == REBALANCE else others)
+                if asked is not None:
+                    self._do(*asked)
+                elif not self.stop.is_set():
+                    self._tend()
             except Exception:  # the vault's thread goes on, whatever happens
-                log.exception("bug: after a look", vault=self.vault, job=job.name)
+                log.exception("bug: after a look", vault=self.vault)
 
     def _next(self) -> tuple[Job, float] | None:
+        """The job that is asked for, and when it was due; None at the stop, or to see to what was sent."""
         with self._wake:
-            self._wake.wait_for(lambda: self._asked or self.stop.is_set())
-            if self.stop.is_set():
+            seconds = self.settle_seconds if self.young else None
+            self._wake.wait_for(lambda: self._asked or self.stop.is_set(), seconds)
+            if self.stop.is_set() or not self._asked:
                 return None
             job = next(job for job in self.jobs if job.name in self._asked)
             return job, self._asked.pop(job.name)
 
-    def _do(self, job: Job, due: float, watch: Watch) -> None:
-        outcome = look(job.looker, self.stop, watch=watch)
+    def _tend(self) -> None:
+        """Follow what was sent until no block that it is in can be replaced."""
+        try:
+            self.young = any(job.looker.tend() for job in self.jobs)
+        except NOT_NOW as error:
+            log.warning("what was sent cannot be followed for now", vault=self.vault, error=words_of(error))
+
+    def _do(self, job: Job, due: float) -> None:
+        outcome = look(job.looker, self.stop, watch=self.watch if job.name == REBALANCE else self._others)
         # after an error nobody knows what was sent
         self.unsettled = outcome is None or outcome.status in (Status.SENT, Status.MINED)
+        self.young |= outcome is None or outcome.tx_hash is not None
         if outcome is not None:
             self.snapshot = outcome.snapshot or self.snapshot
             if self.slots is not None and job.rhythm.line is not None:
@@ -221,7 +242,7 @@ def look(
         before_sleep=waits,
         reraise=True,
     )
-    return watch.look(keeper.vault, partial(retrying, keeper.once), getattr(keeper, "tend", None))
+    return watch.look(keeper.vault, partial(retrying, keeper.once), keeper.tend)
 
 
 def _log_outage(state: RetryCallState) -> None:

@@ -60,6 +60,7 @@ class NonceState(StrEnum):
     FREE = "free"  # its run ended before anything was signed: the next intent takes it
     LIVE = "live"  # something was signed with it, and the chain has not used it yet
     USED = "used"  # the chain has: by one of the attempts, or by somebody else
+    FINAL = "final"  # so deep in the chain that nothing replaces it: not looked at again
 
 
 class Purpose(StrEnum):

@@ -254,6 +254,10 @@ class Strategist:
         told("targets", vault=snapshot.vault, status=str(fate.status), reason=why, tx_hash=fate.tx_hash)
         return _outcome(snapshot, fate.status, why, fate)
 
+    def tend(self) -> bool:
+        """Follow what was sent, start nothing; whether there is something to follow later."""
+        return Dispatch(self.web3, self.sender, self.journal).keep_moving(self.vault, self.web3.eth.chain_id)
+
     def _call(self, step: Step) -> ContractFunction:
         timelock = bind(self.web3, "Vault", self.vault).functions.timelock().call()
         return bind(self.web3, "Timelock", timelock).functions.set_targets(self.vault, list(step.targets_bps))

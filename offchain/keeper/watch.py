@@ -185,7 +185,7 @@ class Watch:
     # ------------------------------------------------------------ looks
 
     def look(
-        self, vault: str, once: Callable[[], Outcome], meanwhile: Callable[[], None] | None = None
+        self, vault: str, once: Callable[[], Outcome], meanwhile: Callable[[], object] | None = None
     ) -> Outcome | None:
         """One look, unless the vault's keeper is halted; None where it did not end with an outcome. Never raises.
 
@@ -203,7 +203,7 @@ class Watch:
             return None
         return outcome
 
-    def _instead(self, vault: str, meanwhile: Callable[[], None] | None) -> None:
+    def _instead(self, vault: str, meanwhile: Callable[[], object] | None) -> None:
         if meanwhile is None:
             return
         try:

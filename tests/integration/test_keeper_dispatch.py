@@ -403,6 +403,51 @@ def test_a_transaction_whose_purpose_went_with_its_block_is_dropped(stage: Stage
     assert stage.run(last).nonce == 1
 
 
+def test_what_is_mined_is_watched_until_it_is_deep_and_no_longer(stage: Stage) -> None:
+    run, before = mined(stage, confirmations=1)
+    vault = stage.run(run).vault
+    assert stage.dispatch.keep_moving(vault, 31337)
+    stage.chain.mine_blocks(60)
+    stage.chain.reorganise(61, before.raw)
+    assert stage.dispatch.displaced(31337) == {vault}
+    assert stage.dispatch.keep_moving(vault, 31337)
+    assert stage.dispatch.displaced(31337) == set()
+    (after,) = stage.attempts(run)
+    assert (after.block, after.block_hash == before.block_hash) == (before.block, False)
+    stage.chain.mine_blocks(64)
+    assert not stage.dispatch.keep_moving(vault, 31337)
+    assert (stage.run(run).status, stage.done()) == (Status.CONFIRMED, 1)
+
+
+def used_by_another(stage: Stage) -> tuple[str, str]:
+    """The vault of a run whose nonce another transaction of the account has used, and what the run had signed."""
+    run, _ = stage.submit()
+    (attempt,) = stage.attempts(run)
+    stage.chain.drop(attempt.tx_hash)
+    foreign = stage.sender.sign(stage.sender.nothing(), 0, Fees(2 * GWEI, GWEI))
+    stage.sender.send(foreign.raw, foreign.tx_hash)
+    stage.chain.mine_blocks()
+    assert stage.look(run).reason.endswith(f"used nonce 0: {foreign.tx_hash}")
+    return stage.run(run).vault, attempt.raw
+
+
+def test_a_nonce_that_another_transaction_had_used_until_its_block_was_replaced(stage: Stage) -> None:
+    vault, raw = used_by_another(stage)
+    stage.chain.reorganise(1, raw)
+    assert stage.dispatch.keep_moving(vault, 31337)
+    (run,) = stage.journal.runs(vault)
+    assert (run.status, stage.done()) == (Status.CONFIRMED, 1)
+    assert run.reason.startswith("mined after all")
+
+
+def test_a_nonce_that_another_transaction_has_used_is_final_too(stage: Stage) -> None:
+    vault, _ = used_by_another(stage)
+    stage.chain.mine_blocks(63)
+    assert stage.dispatch.keep_moving(vault, 31337)
+    stage.chain.mine_blocks()
+    assert not stage.dispatch.keep_moving(vault, 31337)
+
+
 def test_nonces_stay_in_step_with_a_chain_that_went_back(stage: Stage) -> None:
     run = lapsed(stage)
     stage.look(run)
@@ -499,6 +544,23 @@ def test_a_gap_that_nobody_fills_is_filled(stage: Stage) -> None:
     stage.chain.mine_blocks(2)
     assert stage.look(run).status == Status.CONFIRMED
     assert (stage.count(), stage.done()) == (2, 1)
+
+
+def test_the_block_of_what_filled_a_gap_is_followed_too(stage: Stage) -> None:
+    address = stage.keeper.address
+    filler = stage.sender.sign(stage.sender.nothing(), 0, Fees(2 * GWEI, GWEI))
+    attempt = stage.journal.filled(31337, filler, 1, stage.chain.now)
+    stage.sender.send(attempt.raw, attempt.tx_hash)
+    stage.chain.mine_blocks()
+    stage.dispatch.tend(31337)
+    (before,) = stage.journal.attempts(31337, address, 0)
+    stage.chain.reorganise(1, attempt.raw)
+    stage.chain.mine_blocks()
+    stage.dispatch.tend(31337)
+    stage.dispatch.tend(31337)
+    (after,) = stage.journal.attempts(31337, address, 0)
+    assert after.block == before.block
+    assert after.block_hash not in (None, before.block_hash)
 
 
 def test_a_gap_is_filled_while_the_only_vault_waits_behind_it(stage: Stage) -> None:
@@ -767,3 +829,68 @@ def test_a_free_nonce_that_somebody_else_used_is_forgotten(stage: Stage) -> None
     stage.dispatch.tend(31337)
     assert stage.states() == {}
     assert stage.run(stage.submit()[0]).nonce == 1
+
+
+class Garbling(HTTPProvider):
+    """One answer says something else than the others, in a form that is right."""
+
+    def __init__(self, url: str, method: str, key: str, value: str) -> None:
+        super().__init__(url)
+        self.method, self.key, self.value, self.left = method, key, value, 1
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+        answer = super().make_request(method, params)
+        found = answer.get("result")
+        if method != self.method or not found or not self.left:
+            return answer
+        self.left -= 1
+        return {**answer, "result": {**found, self.key: self.value} if self.key else self.value}
+
+
+@pytest.mark.parametrize(("key", "value"), [("status", "0x0"), ("gasUsed", "0x1"), ("blockNumber", "0x1")])
+def test_a_receipt_that_is_garbled_once_settles_nothing(stage: Stage, key: str, value: str) -> None:
+    run, _ = stage.submit()
+    stage.chain.mine_blocks()
+    honest = stage.sender
+    stage.settings(web3=Web3(Garbling(stage.chain.url, "eth_getTransactionReceipt", key, value)))
+    assert stage.look(run).status == Status.SENT
+    fate = stage.look(run)
+    assert (fate.status, stage.run(run).status) == (Status.CONFIRMED, Status.CONFIRMED)
+    stage.sender = honest
+    receipt = stage.chain.web3.eth.get_transaction_receipt(stage.attempts(run)[0].tx_hash)  # type: ignore[arg-type]
+    assert stage.attempts(run)[0].gas_wei == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+
+
+def test_a_count_that_is_garbled_once_is_no_nonce(stage: Stage) -> None:
+    stage.settings(web3=Web3(Garbling(stage.chain.url, "eth_getTransactionCount", "", "0x64")))
+    run, _ = stage.submit()
+    assert (stage.run(run).nonce, list(stage.chain.pool()[stage.keeper.address])) == (0, [0])
+
+
+def test_a_node_that_counts_differently_each_time_gives_no_nonce(stage: Stage) -> None:
+    class Counting(HTTPProvider):
+        number = 0
+
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            if method != "eth_getTransactionCount":
+                return super().make_request(method, params)
+            self.number += 1
+            return {"jsonrpc": "2.0", "id": 1, "result": hex(self.number)}
+
+    stage.settings(web3=Web3(Counting(stage.chain.url)))
+    with pytest.raises(ChainError, match="says another number of transactions of 0x"):
+        stage.submit()
+    assert (stage.chain.pool(), stage.states()) == ({}, {})
+
+
+def test_a_run_that_another_process_moved_on_is_left_to_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process had read the run while it was simulated; the other one has sent it since."""
+    planned = stage.run(stage.plan())
+    run, _ = stage.submit()
+    sent = stage.run(run)
+    planned.id = run
+    monkeypatch.setattr(Journal, "unfinished", lambda *_: [planned])
+    assert settle(stage.dispatch, sent.vault, 31337) is None
+    assert stage.run(run).status == Status.SENT

@@ -67,6 +67,9 @@ class Told:
         self._tell(self.vault, outcome)
         return outcome
 
+    def tend(self) -> bool:
+        return self._keeper.tend()
+
 
 @pytest.mark.parametrize("how", ["on_price", "on_block with a lens"])
 def test_vaults_of_one_account_act_when_the_market_moves(

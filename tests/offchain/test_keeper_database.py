@@ -122,7 +122,8 @@ def test_a_journal_from_before_there_were_versions_is_taken_over(path: Path) -> 
         2: NonceState.LIVE,  # given up, but nobody knows whether it is still in a pool
         3: NonceState.LIVE,
     }
-    (mined,) = journal.mined_attempts(VAULT, 1, 8)
+    (used,) = journal.young(1, 8, vault=VAULT)[2:]
+    (mined,) = journal.attempts(1, SENDER, used.nonce)
     assert (mined.block, mined.gas_wei) == (8, 2**64)
     with open_database(path).connect() as db:
         assert compare_metadata(MigrationContext.configure(db), Base.metadata) == []

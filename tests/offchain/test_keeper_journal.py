@@ -300,12 +300,33 @@ def test_a_settled_nonce_is_not_replaced(journal: Journal) -> None:
 def test_a_block_that_was_replaced_makes_the_run_open_again(journal: Journal) -> None:
     attempt = sent(journal)
     journal.mined(attempt, mined_at(13), Status.CONFIRMED)
-    (found,) = journal.mined_attempts(VAULT, 1, 8)
+    (found,) = journal.attempts(1, SENDER, 5)
     assert (found.block, found.gas_wei) == (13, 7)
+    assert journal.blocks_since(1, 12) == [(VAULT, 13, found.block_hash)]
+    assert journal.blocks_since(1, 13) == []
     journal.dropped(found)
-    assert journal.mined_attempts(VAULT, 1, 8) == []
+    assert journal.blocks_since(1, 12) == []
     assert states(journal) == {5: NonceState.LIVE}
     assert [run.status for run in journal.unfinished(VAULT, 1)] == [Status.SENT]
+
+
+def test_nonces_are_looked_at_again_until_they_are_final(journal: Journal) -> None:
+    attempt = sent(journal)
+    journal.filled(1, signed(4), 10, 1_000)
+
+    def young(**whose: str) -> list[tuple[int, str]]:
+        return [(nonce.nonce, nonce.state) for nonce in journal.young(1, 8, **whose)]
+
+    assert young(vault=VAULT) == [(5, NonceState.LIVE)]
+    assert young(fills_of=SENDER) == [(4, NonceState.LIVE)]
+    (live,) = journal.young(1, 8, vault=VAULT)
+    journal.final(live)  # the chain has not used it
+    assert young(vault=VAULT) == [(5, NonceState.LIVE)]
+    journal.mined(attempt, mined_at(13), Status.CONFIRMED)
+    assert young(vault=VAULT) == [(5, NonceState.USED)]
+    journal.final(live)
+    assert (young(vault=VAULT), young(vault=SENDER), young(fills_of=VAULT)) == ([], [], [])
+    assert states(journal) == {4: NonceState.LIVE}
 
 
 def test_nonces_that_a_replaced_chain_had_used_are_live_again(journal: Journal) -> None:

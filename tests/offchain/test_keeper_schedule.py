@@ -44,7 +44,9 @@ class Scripted:
         self.script, self.looks, self.then, self.vault = list(script), 0, then, vault
         self.web3: Any = SimpleNamespace(eth=SimpleNamespace(chain_id=1))
         self.seen = snapshot(vault=vault)
-        self.status = Status.SKIPPED
+        self.status, self.tx_hash = Status.SKIPPED, None
+        self.tends: list[Any] = []  # what following what was sent comes to; then nothing is left
+        self.tended = threading.Semaphore(0)
 
     def once(self) -> Any:
         self.looks += 1
@@ -55,7 +57,14 @@ class Scripted:
             raise step
         if step is not None:
             step()
-        return outcome(self.status, vault=self.vault, seen=self.seen)
+        return replace(outcome(self.status, vault=self.vault, seen=self.seen), tx_hash=self.tx_hash)
+
+    def tend(self) -> bool:
+        step = self.tends.pop(0) if self.tends else False
+        self.tended.release()
+        if isinstance(step, Exception):
+            raise step
+        return bool(step)
 
 
 def sender() -> Any:
@@ -248,14 +257,14 @@ def test_a_time_that_passed_while_no_keeper_ran_is_made_up_for_once(slots: Slots
     (said,) = [line for line in logs if line["event"].startswith("missed")]
     assert said["since"] == "2026-11-22T09:00:00+00:00"
     worker, job = worker_at(NINE + 75 * HOUR, Scripted(), slots)
-    worker._do(job, NINE + 75 * HOUR, worker.watch)
+    worker._do(job, NINE + 75 * HOUR)
     assert not started(NINE + 76 * HOUR, slots)
 
 
 def test_a_crash_or_an_error_during_the_look_leaves_its_time_to_the_next_start(slots: Slots) -> None:
     slots.done(1, VAULT, "rebalance", NINE)
     worker, job = worker_at(NINE + 24 * HOUR, Scripted(RuntimeError("a bug")), slots)
-    worker._do(job, NINE + 24 * HOUR, worker.watch)
+    worker._do(job, NINE + 24 * HOUR)
     assert slots.done_at(1, VAULT, "rebalance") == NINE
     assert started(NINE + 25 * HOUR, slots)
 
@@ -263,7 +272,7 @@ def test_a_crash_or_an_error_during_the_look_leaves_its_time_to_the_next_start(s
 def test_a_time_that_came_while_a_long_look_ran_is_not_lost_in_a_crash(slots: Slots) -> None:
     """The look of day one ends on day two: what is done is day one."""
     worker, job = worker_at(NINE + 30 * HOUR, Scripted(), slots)
-    worker._do(job, NINE, worker.watch)
+    worker._do(job, NINE)
     assert slots.done_at(1, VAULT, "rebalance") == NINE
     assert started(NINE + 31 * HOUR, slots)
 
@@ -292,6 +301,37 @@ def test_an_interval_or_blocks_start_with_a_look(slots: Slots) -> None:
     slots.done(1, VAULT, "rebalance", NINE)
     assert started(NINE + 60, slots, Rhythm(60))
     assert started(NINE + 60, slots, replace(DAILY, on_block=True))
+
+
+# ---------------------------------------------------------------- between two looks
+
+
+def test_what_was_sent_is_followed_however_far_the_next_look_is(slots: Slots) -> None:
+    keeper = Scripted()
+    keeper.tx_hash = "0x" + "11" * 32
+    worker, job = worker_at(NINE, keeper, slots)
+    worker.settle_seconds = 0.01
+    keeper.tends = [False, True, requests.ConnectionError("away"), True, False]
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    assert keeper.tended.acquire(timeout=PATIENCE)  # a crash may have left something
+    worker.ask(job)
+    for _ in range(4):
+        assert keeper.tended.acquire(timeout=PATIENCE)
+    worker.stop.set()
+    worker.end()
+    thread.join(PATIENCE)
+    assert (keeper.looks, keeper.tends, worker.young) == (1, [], False)
+
+
+def test_after_a_look_that_sent_nothing_there_is_nothing_to_follow(slots: Slots) -> None:
+    keeper = Scripted(None, JournalError("away"))
+    worker, job = worker_at(NINE, keeper, slots)
+    worker.young = False
+    worker._do(job, NINE)
+    assert not worker.young
+    worker._do(job, NINE)
+    assert worker.young  # nobody knows what it sent
 
 
 # ---------------------------------------------------------------- blocks and prices
@@ -328,7 +368,7 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
 def follower(vault: str = VAULT, **rhythm: bool) -> Worker:
     """A worker whose first look is over."""
     worker = Worker([Job(Scripted(vault=vault), Rhythm(HOUR, **rhythm))], threading.Event(), Watch())  # type: ignore[arg-type]
-    worker._do(worker.jobs[0], 0, worker.watch)
+    worker._do(worker.jobs[0], 0)
     return worker
 
 
@@ -360,7 +400,7 @@ def test_a_price_wakes_the_vaults_that_hold_it(chain: Chain) -> None:
         replace(asset, token="0x" + str(8 + i) * 40) for i, asset in enumerate(other.seen.state.assets)
     )
     other.seen = replace(other.seen, state=replace(other.seen.state, assets=assets))
-    workers[1]._do(workers[1].jobs[0], 0, Watch())
+    workers[1]._do(workers[1].jobs[0], 0)
     heads = Heads(chain)  # type: ignore[arg-type]
     heads.handle(workers)
     chain.number += 1
@@ -429,9 +469,9 @@ def test_after_an_error_a_vault_counts_as_not_settled(chain: Chain) -> None:
         [Job(Scripted(JournalError("away"), None), Rhythm(HOUR, on_block=True))], threading.Event(), Watch()
     )
     (job,) = worker.jobs
-    worker._do(job, 0, worker.watch)
+    worker._do(job, 0)
     assert worker.unsettled
-    worker._do(job, 0, worker.watch)
+    worker._do(job, 0)
     assert not worker.unsettled
 
 
