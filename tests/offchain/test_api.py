@@ -610,6 +610,17 @@ def test_what_is_missing_for_a_call_is_named(client: Client) -> None:
     assert client.post("/v1/prepared-calls", json=no_teller).json()["code"] == "cannot_plan"
 
 
+def test_the_plan_says_what_would_be_sold(client: Client, source: FakeSource) -> None:
+    source.state = vault_state(balances=(35 * 10**18, 60_000_000, 0))  # gold far above its target, no cash
+    plan = client.get(f"/v1/vaults/{VAULT}/plan").json()["plan"]
+    assert (plan["possible_now"], plan["trades"], plan["waits"]) == (True, True, [])
+    gold, coin, cash = (int(units) for units in plan["sells_units"])
+    assert gold > 0 and coin >= 0 and cash == 0
+    source.state = vault_state()
+    plan = client.get(f"/v1/vaults/{VAULT}/plan").json()["plan"]
+    assert plan["possible_now"] is False and plan["waits"]
+
+
 # ---------------------------------------------------------------- the description
 
 

@@ -16,8 +16,8 @@ from offchain.api.source import Account, Event, Extras, Places, Teller, TokenInf
 from offchain.chain.errors import ChainError
 from offchain.chain.pools import PoolSource
 from offchain.chain.vault import BlockRef, Snapshot
-from offchain.keeper.market import Observed, Sources
-from offchain.planner import Pool, V2Pool
+from offchain.keeper.market import GasPrice, Observed, Sources
+from offchain.planner import Pool, Problem, V2Pool
 from offchain.policy import WAD, Asset, Rules, Session, VaultState
 
 
@@ -221,7 +221,7 @@ class FakeSource:
         return 0
 
     def observed(self, _: Snapshot) -> Observed:
-        raise NotImplementedError
+        return Observed(Problem(self.state, self.market, EXECUTOR, HUB, NOW), GasPrice())
 
     def request(self, method: str, params: Any) -> Any:
         self.asked.append((method, params))
