@@ -34,7 +34,7 @@ TROUBLE_SECONDS = 20  # then the nodes are well again
 MOST_SECONDS = 180  # until all is settled
 FULL_SECONDS = 0.5
 FREEZE_SECONDS = 2
-LOOKS_AFTER = 1  # of each keeper, that find nothing to do
+LOOKS_AFTER = 2  # of each keeper at each vault: the first may have begun before all was settled
 
 NAMES = {  # of what happens while a keeper stands still
     "time": "clock of the chain",

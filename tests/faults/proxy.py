@@ -25,6 +25,7 @@ FAULTS = (
     "half a JSON",  # half of the body, said to be all
     "wrong id",  # the answer to another request
     "not JSON",
+    "garbled",  # one hex digit of the result is another one: its form is right
     "HTTP 500",
     "HTTP 429",
     "node error",
@@ -34,6 +35,7 @@ FAULTS = (
     "refused",  # a transaction is refused for good; any other request is answered
     "old block",  # as of some blocks ago, for a while
 )
+OF_A_SEND = ("swallowed", "refused")
 REFUSALS = ("intrinsic gas too low", "tx fee (1.20 ether) exceeds the configured cap (1.00 ether)")
 
 
@@ -73,9 +75,12 @@ class Proxy:
             rate = self._rate if method != SEND else max(self._rate, 0.5 * bool(self._kinds))
             if not self._kinds or self._left <= 0 or self._rng.random() >= rate:
                 return ""
-            fault = self._rng.choice(self._kinds)
-            if method != SEND and fault in ("swallowed", "refused"):
+            of_a_send = [kind for kind in self._kinds if kind in OF_A_SEND and method == SEND]
+            others = [kind for kind in self._kinds if kind not in OF_A_SEND]
+            kinds = of_a_send if of_a_send and self._rng.random() < 0.5 else others  # else they are too rare
+            if not kinds:
                 return ""
+            fault = self._rng.choice(kinds)
             if method == "eth_chainId" and fault in ("null", "old block"):
                 return ""
             self._left -= 1
@@ -130,11 +135,33 @@ class Proxy:
             if isinstance(found, dict):
                 found["id"] = (found.get("id") or 0) + 1
             return json.dumps(found).encode()
+        if fault == "garbled":
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("result"):
+                found["result"] = self._garbled(found["result"])
+            return json.dumps(found).encode()
         if fault == "half a JSON":
             return raw[: len(raw) // 2]
         if fault == "not JSON":
             return b"<html><body>502 Bad Gateway</body></html>"
         return raw
+
+    def _garbled(self, value: Any) -> Any:
+        """With one hex digit changed, somewhere."""
+        if isinstance(value, str) and value.startswith("0x") and len(value) > 2:
+            with self._lock:
+                at, digit = self._rng.randrange(2, len(value)), self._rng.choice("0123456789abcdef")
+            return value[:at] + digit + value[at + 1 :]
+        places = (
+            list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+        )
+        if not places:
+            return value
+        with self._lock:
+            at = self._rng.choice(list(places))
+        changed = value.copy()
+        changed[at] = self._garbled(value[at])
+        return changed
 
     def _old(self, request: Any) -> bytes:
         """As the node would have answered some blocks ago."""
