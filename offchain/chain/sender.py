@@ -7,6 +7,7 @@ holds, and what becomes of it, is `offchain.keeper.dispatch`'s.
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,7 +19,7 @@ from eth_typing import ChecksumAddress
 from pydantic import SecretStr
 from web3 import HTTPProvider, Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
+from web3.exceptions import BadResponseFormat, ContractLogicError, TransactionNotFound, Web3RPCError
 from web3.types import BlockIdentifier, Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 
 from offchain.chain.errors import ChainError, ConfigError, DryRunError, HaltedError, TransactionError
@@ -27,6 +28,7 @@ from offchain.chain.signer import RemoteSigner, Signer, load_account, load_brown
 
 __all__ = [
     "Relay",
+    "RelayUnavailable",
     "Sender",
     "SenderSettings",
     "SignedCall",
@@ -101,6 +103,10 @@ class SignedCall:
     fees: Fees
 
 
+class RelayUnavailable(ChainError, ConnectionError):
+    """The private relay does not answer: look at private_rpc_url; it is tried again."""
+
+
 @dataclass(frozen=True)
 class Relay:
     """A private way into a block, past the public pool."""
@@ -110,12 +116,13 @@ class Relay:
     public_after_blocks: int | None = None  # then the public node gets it too; None: never
 
     def send(self, raw: str) -> None:
-        """Hand it over. The relay's address, which may hold a key, is in no message."""
+        """Hand it over. The relay's address and its page of errors, which may hold a key, are in no message."""
         params: list[Any] = [{"tx": raw}] if self.method == "eth_sendPrivateTransaction" else [raw]
         try:
             self.web3.manager.request_blocking(RPCEndpoint(self.method), params)
-        except requests.RequestException as error:
-            raise ConnectionError(f"private_rpc_url: no answer ({type(error).__name__})") from None
+        except (requests.RequestException, json.JSONDecodeError, BadResponseFormat) as error:
+            said = f"private_rpc_url: the relay does not answer ({type(error).__name__})"
+            raise RelayUnavailable(said) from None
 
 
 @dataclass(frozen=True)
@@ -261,20 +268,23 @@ class Sender:
     def send(self, raw: str, tx_hash: str, public: bool = False) -> None:
         """Give a signed transaction to the node, or to the private relay unless `public`.
 
-        One that the node has or had already is no error. TransactionError with the node's words otherwise.
+        One that the node has or had already is no error. TransactionError with the node's words otherwise;
+        RelayUnavailable where the relay says nothing.
         """
         self._check(tx_hash)
+        relay = None if public else self.relay
         try:
-            if self.relay is not None and not public:
-                self.relay.send(raw)
+            if relay is not None:
+                relay.send(raw)
             else:
                 self.web3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
         except (Web3RPCError, ValueError) as error:
             text = str(error).lower()
             if any(known in text for known in ALREADY_KNOWN + NONCE_USED):
                 return
-            reason = revert_reason(error)
-            raise TransactionError(f"the node refuses the transaction: {reason}", tx_hash) from error
+            who = "the node" if relay is None else "private_rpc_url: the relay"
+            reason = f"{who} refuses the transaction: {revert_reason(error)}"
+            raise TransactionError(reason, tx_hash) from error
 
     def _check(self, tx_hash: str | None) -> None:
         if refusal := self.refusal:

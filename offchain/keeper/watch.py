@@ -23,6 +23,7 @@ import structlog
 from offchain.chain.errors import NODE_ERRORS, BusyError, ChainError, ConfigError, JournalError
 from offchain.chain.rpc import NodesDisagree, NodeStatus, WrongChain
 from offchain.chain.rpc_rules import hidden
+from offchain.chain.sender import RelayUnavailable
 from offchain.chain.vault import Snapshot
 from offchain.errors import EvenkeelError
 from offchain.keeper.dispatch import INTERRUPTED, LATE
@@ -56,6 +57,7 @@ class Reason(StrEnum):
     """Why a look failed: all that the label `reason` of a metric can be."""
 
     NODE = "node_away"
+    RELAY = "relay_away"
     DISAGREEMENT = "node_disagreement"
     WRONG_CHAIN = "wrong_chain"
     SETTING = "setting"
@@ -67,7 +69,7 @@ class Reason(StrEnum):
     FUNDS = "insufficient_funds"
     FEE_LIMIT = "fee_limit"
     DAILY_LIMIT = "daily_gas_limit"
-    NODE_REFUSED = "node_refused"  # the node does not take the transaction
+    NODE_REFUSED = "node_refused"  # the node, or the relay, does not take the transaction
     LATE = "deadline_passed"
     NONCE_TAKEN = "nonce_taken"
     INTERRUPTED = "interrupted"
@@ -86,7 +88,7 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     ("daily_gas_limit_native", Reason.DAILY_LIMIT),
     ("max_fee_gwei", Reason.FEE_LIMIT),
     ("max_tip_gwei", Reason.FEE_LIMIT),
-    ("the node refuses the transaction", Reason.NODE_REFUSED),
+    ("refuses the transaction", Reason.NODE_REFUSED),
     (LATE, Reason.LATE),
     ("used nonce", Reason.NONCE_TAKEN),
     (INTERRUPTED, Reason.INTERRUPTED),
@@ -223,7 +225,8 @@ class Watch:
         with self._lock:
             seen = self._of(vault)
             seen.started_at = self.clock()  # it moves
-            self._failure(seen, reason_of_error(error), "the node does not answer")
+            words = words_of(error) if isinstance(error, RelayUnavailable) else "the node does not answer"
+            self._failure(seen, reason_of_error(error), words)
 
     def looked(self, vault: str, outcome: Outcome) -> None:
         """A look ended with an outcome."""
@@ -372,6 +375,7 @@ def reason_of_error(error: BaseException | None) -> Reason:
     kinds: tuple[tuple[type[BaseException] | tuple[type[Exception], ...], Reason], ...] = (
         (NodesDisagree, Reason.DISAGREEMENT),
         (WrongChain, Reason.WRONG_CHAIN),
+        (RelayUnavailable, Reason.RELAY),
         (NODE_ERRORS, Reason.NODE),
         (JournalError, Reason.DATABASE),
         (ConfigError, Reason.SETTING),

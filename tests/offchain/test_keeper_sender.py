@@ -2,22 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
 from eth_abi.abi import encode
 from eth_account import Account
-from web3 import Web3
+from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from offchain.chain.contracts import ERC20, bind_abi
-from offchain.chain.errors import ChainError, DryRunError, HaltedError, TransactionError
+from offchain.chain.errors import NODE_ERRORS, ChainError, DryRunError, HaltedError, TransactionError
 from offchain.chain.fees import FeeLimits, Fees, fees_now, raised
-from offchain.chain.sender import Relay, Sender, is_underpriced, revert_reason
+from offchain.chain.sender import Relay, RelayUnavailable, Sender, is_underpriced, revert_reason
 from offchain.chain.signer import decoded
+from offchain.keeper.watch import Reason, reason_of, reason_of_error
 
 ACCOUNT = Account.from_key("0x" + "11" * 32)
 HASH = "0x" + "01" * 32
@@ -355,16 +356,32 @@ def test_a_private_relay_gets_it_instead_of_the_public_node(method: str, params:
     assert (public.sent, seen) == (["0x02"], [params])
 
 
-def test_a_relay_that_is_away_is_not_named() -> None:
+@pytest.mark.parametrize("kind", ["away", "a page", "no JSON-RPC"])
+def test_a_relay_that_is_away_is_named_by_its_setting_alone(kind: str) -> None:
     class Away(BaseProvider):
         def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-            raise requests.ConnectionError("Max retries exceeded with url: /key-of-the-relay")
+            if kind == "away":
+                raise requests.ConnectionError("Max retries exceeded with url: /key-of-the-relay")
+            if kind == "a page":
+                return HTTPProvider().decode_rpc_response(b"<html>no such key-of-the-relay</html>")
+            return cast(RPCResponse, {"message": "no such key-of-the-relay"})
 
     public = node()
-    with pytest.raises(ConnectionError, match="private_rpc_url: no answer") as caught:
+    with pytest.raises(RelayUnavailable) as caught:
         Sender(Web3(public), ACCOUNT, relay=Relay(Web3(Away()))).send("0x02", HASH)
-    assert "key-of-the-relay" not in str(caught.value)
+    assert str(caught.value).startswith("private_rpc_url: the relay does not answer (")
+    assert "key-of-the-relay" not in str(caught.value) and isinstance(caught.value, NODE_ERRORS)
     assert (caught.value.__cause__, public.sent) == (None, [])
+    assert reason_of_error(caught.value) == Reason.RELAY
+
+
+def test_a_relay_that_refuses_is_not_called_the_node() -> None:
+    private = node(eth_sendRawTransaction=ValueError("no bundles today"))
+    sender = Sender(Web3(node()), ACCOUNT, relay=Relay(Web3(private)))
+    with pytest.raises(TransactionError) as caught:
+        sender.send("0x02", HASH)
+    assert str(caught.value) == "private_rpc_url: the relay refuses the transaction: no bundles today"
+    assert reason_of(str(caught.value)) == Reason.NODE_REFUSED
 
 
 def test_revert_string_is_decoded_from_the_data() -> None:

@@ -169,7 +169,7 @@ def test_nothing_secret_is_seen(
             "status": command("status", vault.address),
             "plan": command("plan", vault.address),
         }
-        assert "error: " in seen["keeper once"]
+        assert "error: private_rpc_url: the relay does not answer" in seen["keeper once"]
         monkeypatch.setenv("EVENKEEL_RPC_URL", f"{NOWHERE}/v3/{CANARIES['node']}")
         seen["no node"] = command("keeper", "once")
         monkeypatch.setenv("EVENKEEL_RPC_URL", f"wrong://{CANARIES['node']}@host/{CANARIES['node']}")
