@@ -33,7 +33,7 @@ app = typer.Typer()
     help="Fill the auctions of other people's vaults, only at a profit after gas, until SIGTERM or Ctrl-C.\n\n"
     "No keeper's role is needed and no money but gas: a Taker contract of your own sells what the auction sells in the "
     "same transaction, and reverts unless the gain reaches the minimum. --deploy makes one.\n\n"
-    "Settings: vaults (or --vault), auction, taker, executor, v2_factories or v3_factories, native_token or "
+    "Settings: vaults (or --vault) or factory, auction, taker, executor, v2_factories or v3_factories, native_token or "
     "native_price_usd, min_profit_usd, keystore; a journal that no keeper uses.",
     epilog="Example:  evenkeel filler --vault 0xVault… --once --dry-run\n\n"
     "Exit code 0: filled, or nothing worth filling. 1: a fill was sent and failed. 2: a setting is wrong.",

@@ -91,15 +91,14 @@ def _one(web3: Web3, settings: Settings, vault: str) -> Callable[[], dict[str, A
 
 def _many(web3: Web3, settings: Settings) -> Callable[[], dict[str, Any]]:
     """What reads all vaults that the settings name, at one block."""
-    from offchain.chain.contracts import bind
     from offchain.chain.lens import read_vaults
+    from offchain.chain.registry import vaults_of
     from offchain.chain.vault import latest_block, read_vault, symbols
     from offchain.show.status import overview_report
 
     listed = [kept.address for kept in settings.kept()]
     if not listed and settings.factory:
-        factory = bind(web3, "VaultFactory", settings.factory).functions
-        listed = [factory.vaults(i).call() for i in range(factory.vault_count().call())]
+        listed = vaults_of(web3, settings.factory)
     if not listed:
         raise ConfigError("VAULT: name one, or set vaults or factory (in evenkeel.toml)")
     names: dict[str, str] = {}

@@ -4,14 +4,15 @@ What an auction sells is swapped through pools in the same transaction and the v
 one's own is needed, and the `Taker` reverts unless it gains at least `min_profit` on chain. What a fill gains is read
 from its simulation, not from a prediction. Gas always counts. The account has no role of any vault; it owns the Taker.
 
-Profit is valued at the prices of the vault's own oracle: name only vaults whose tokens and oracle you would trust.
+Profit is valued at the prices of the vault's own oracle: name only vaults whose tokens and oracle you would trust. Of a
+factory, where anybody can make a vault, only those are filled whose whole basket is in `allowed_tokens`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCEr
 from offchain import policy
 from offchain.chain.contracts import bind, load_artifact
 from offchain.chain.errors import BusyError, ChainError, ConfigError
+from offchain.chain.registry import vaults_of
 from offchain.chain.sender import Sender, find_receipt, revert_reason
 from offchain.chain.vault import Snapshot, latest_block, read_vault, symbols
 from offchain.keeper.decide import canonical_json
@@ -32,6 +34,7 @@ from offchain.keeper.errand import Errand, caller_of, carry_out, settle
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.loop import Outcome, journal_of
 from offchain.keeper.market import Sources, need_factories, observe
+from offchain.keeper.sanity import Limits, basket_refusal
 from offchain.planner import Pool, Sweep, encode
 from offchain.planner.payload import from_route
 from offchain.planner.route import Order, Route, route
@@ -111,6 +114,7 @@ class Filler:
     min_profit: int  # USD WAD, after gas
     deadline_seconds: int = 600
     simulate_as: str | None = None
+    limits: Limits = field(default_factory=Limits)  # of the operator; here the tokens alone
 
     def once(self) -> Outcome:
         """Look once; fill if that pays."""
@@ -137,6 +141,8 @@ class Filler:
     def _closed(self, snapshot: Snapshot) -> str:
         """Why there is nothing to fill, "" where there may be."""
         state = snapshot.state
+        if refusal := basket_refusal(state, self.limits):
+            return refusal
         if not policy.session_is_open(state, state.time):
             return "no session is open"
         grace = bind(self.web3, "Auction", self.auction).functions.grace_seconds().call()
@@ -284,14 +290,16 @@ def _outcome(
 @contextmanager
 def fillers(settings: Settings, web3: Web3) -> Iterator[Sequence[Filler]]:
     """One a vault of the settings, with one account and one journal. ConfigError where a setting is wrong."""
-    kept = [table.address for table in settings.kept()]
     missing = [name for name in ("auction", "taker", "executor") if getattr(settings, name) is None]
-    if missing or not kept:
-        names = ", ".join([*([] if kept else ["vaults"]), *missing])
+    if not settings.kept() and settings.factory is None:
+        missing.insert(0, "vaults or factory")
+    if missing:
+        names = ", ".join(missing)
         raise ConfigError(f"{names}: not set, and the filler needs it (in evenkeel.toml, or EVENKEEL_…)")
     need_factories(settings)
     if settings.native_token is None and settings.native_price_usd is None:
         raise ConfigError("native_token, native_price_usd: set one, a fill without its gas is no profit")
+    kept, allowed = _kept(settings, web3), settings.allowed_tokens
     auction, taker, executor = settings.auction or "", settings.taker or "", settings.executor or ""
     sender = Sender.from_settings(web3, settings)
     _answer(web3, "auction", "Auction", auction, "grace_seconds")
@@ -312,9 +320,29 @@ def fillers(settings: Settings, web3: Web3) -> Iterator[Sequence[Filler]]:
                 int(settings.min_profit_usd * Decimal(WAD)),
                 settings.deadline_seconds,
                 settings.simulate_as,
+                Limits(allowed_tokens=None if allowed is None else tuple(allowed)),
             )
             for vault in kept
         ]
+
+
+def _kept(settings: Settings, web3: Web3) -> list[str]:
+    """Addresses of the vaults that are named, else of all that the factory has made up to now."""
+    named = [table.address for table in settings.kept()]
+    if named or settings.factory is None:
+        return named
+    needed = [
+        name for name in ("allowed_tokens", "daily_gas_limit_native") if getattr(settings, name) is None
+    ]
+    if needed:
+        raise ConfigError(
+            f"{', '.join(needed)}: not set; with factory the filler needs both, for anybody can make a vault there,"
+            " with any token and an oracle that makes dust look like a profit"
+        )
+    found = vaults_of(web3, settings.factory)
+    if not found:
+        raise ConfigError(f"factory: {settings.factory} has no vault yet")
+    return found
 
 
 def _answer(web3: Web3, setting: str, contract: str, address: str, name: str) -> Any:

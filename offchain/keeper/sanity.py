@@ -39,6 +39,7 @@ __all__ = [
     "NotTraded",
     "PriceSource",
     "Sanity",
+    "basket_refusal",
     "cost_of",
     "gas_refusal",
     "kind_of",
@@ -130,6 +131,11 @@ class Limits:
 
 
 # ---------------------------------------------------------------- 1. the payload
+
+
+def basket_refusal(state: VaultState, limits: Limits) -> str:
+    """Which of the vault's tokens is not allowed."""
+    return next((found for asset in state.assets if (found := _not_token(asset.token, limits))), "")
 
 
 def payload_refusal(problem: Problem, payload: bytes, limits: Limits) -> str:

@@ -23,7 +23,7 @@ from offchain.demo.world import AUCTION, TOKENS, World
 from offchain.keeper.filler import Filler, deploy_taker
 from offchain.keeper.journal import Journal, Status
 from offchain.keeper.market import Sources
-from offchain.policy import WAD
+from offchain.policy import WAD, Mode
 from tests.support.anvil import anvil
 from tests.support.demo_vault import FIRST, funded_vault
 
@@ -223,3 +223,48 @@ def test_the_command(
         result = CliRunner().invoke(app, ["filler", "--once", "--dry-run"])
         assert (result.exit_code, result.stdout) == (2, "")
         assert f"error: {name}: {world.executor.address} does not answer {view}()" in result.stderr
+
+
+def test_all_vaults_of_a_factory(
+    world: World, vault: Contract, taker: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(world, GRACE + DECAY)
+    world.create_vault(Mode.THRESHOLD, "Another", "OTHER", FIRST)
+    monkeypatch.chdir(tmp_path)
+    lines = {
+        "rpc_url": world.chain.url,
+        "factory": world.factory.address,
+        "auction": world.auction.address,
+        "taker": taker.address,
+        "executor": world.executor.address,
+        "simulate_as": world.chain.accounts[7].address,
+        "native_price_usd": str(NATIVE_PRICE),
+        "daily_gas_limit_native": "1",
+        "v2_factories": [world.uniswap.v2_factory.address],
+        "allowed_tokens": [token.address.lower() for token in world.tokens],
+    }
+
+    def look(**changes: Any) -> Any:
+        given = {name: value for name, value in (lines | changes).items() if value is not None}
+        Path("evenkeel.toml").write_text("\n".join(f"{n} = {json.dumps(v)}" for n, v in given.items()))
+        return CliRunner().invoke(app, ["filler", "--once", "--dry-run", "--json"])
+
+    result = look()
+    assert result.exit_code == 0, result.stderr
+    first, other = json.loads(result.stdout)
+    assert (first["vault"], first["status"]) == (vault.address, "simulated")
+    assert (other["vault"], other["reason"]) == (world.vaults[-1].address, "no session is open")
+    result = look(allowed_tokens=lines["allowed_tokens"][:-1])
+    for found in json.loads(result.stdout):  # one of its tokens might be anything
+        assert found["reason"] == f"allowed_tokens: {world.tokens[-1].address} is not in the list"
+    assert [one["vault"] for one in json.loads(look(vaults=[vault.address]).stdout)] == [vault.address]
+
+    for changes, words in (
+        ({"factory": vault.address}, f"factory: {vault.address} does not answer vault_count()"),
+        ({"factory": None}, "vaults or factory: not set, and the filler needs it"),
+        ({"allowed_tokens": None}, "allowed_tokens: not set; with factory the filler needs both"),
+        ({"daily_gas_limit_native": None}, "daily_gas_limit_native: not set; with factory"),
+    ):
+        result = look(**changes)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"error: {words}" in result.stderr
