@@ -42,10 +42,13 @@ def once(
 
     Exit code 0: rebalanced, simulated in a dry run, or nothing to do. 1: a rebalance was due and failed.
     """
+    from offchain.keeper.check import need_contracts
     from offchain.keeper.loop import from_settings
 
     settings = settings_of(config, rpc_url=rpc_url, vault=vault, dry_run=dry_run or None)
-    with from_settings(settings, connect(settings)) as keeper:
+    web3 = connect(settings)
+    need_contracts(settings, web3)
+    with from_settings(settings, web3) as keeper:
         outcome = keeper.once()
     result = outcome.summary()
     if as_json:
@@ -79,6 +82,7 @@ def run(
     A look at a time of the schedule; also at each new block (on_block) or when a price moved (on_price). What was
     missed while it did not run is made up for once. Node outages are waited out.
     """
+    from offchain.keeper.check import need_contracts
     from offchain.keeper.schedule import run_settings
 
     settings = settings_of(
@@ -89,7 +93,9 @@ def run(
         interval_seconds=interval_seconds,
         cron=cron,
     )
-    run_settings(settings, connect(settings, check=False))
+    web3 = connect(settings, check=False)
+    need_contracts(settings, web3)
+    run_settings(settings, web3)
 
 
 @app.command("status", epilog="Example:  evenkeel keeper status --journal evenkeel.sqlite --once")

@@ -24,14 +24,16 @@ from pathlib import Path
 import requests
 from eth_typing import BlockNumber, ChecksumAddress
 from web3 import Web3
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError
 
 from offchain import policy
 from offchain.aggregators import VENUES, venues
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
-from offchain.chain.errors import ConfigError, TransactionError
+from offchain.chain.errors import NODE_ERRORS, ChainError, ConfigError, TransactionError
+from offchain.chain.lens import read_vaults
 from offchain.chain.oracle import price_status
 from offchain.chain.pools import PoolSource, discover
-from offchain.chain.rpc import Nodes, nodes_from
+from offchain.chain.rpc import Nodes, WrongChain, nodes_from
 from offchain.chain.rpc_rules import hidden
 from offchain.chain.sender import ETHER, Sender
 from offchain.chain.signer import METHOD_NOT_FOUND
@@ -45,12 +47,13 @@ from offchain.keeper.ticker import Ticker
 from offchain.keeper.watch import AccountSeen, NodeSeen, words_of
 from offchain.settings import SECRETS_FOLDER, Settings
 
-__all__ = ["Finding", "State", "check"]
+__all__ = ["Finding", "State", "check", "need_contracts"]
 
 NODE_SECONDS = 8.0  # a node that takes longer is no use to a keeper
 STATE_DEPTH = (
     64  # blocks back that the keeper may read state of (offchain.keeper.dispatch): no archive needed
 )
+TIMES = 5  # in a row, that a contract is not what it should be, before that is believed
 CLOCK_SECONDS = 30  # by which this machine's clock may be behind the chain's
 WEBHOOK_SECONDS = 10
 EXECUTE = "0x09c5eabe"  # execute(bytes), what the executor answers
@@ -118,6 +121,43 @@ def check(settings: Settings, *, send_test_alert: bool = False) -> list[Finding]
     for what, setting, one in on_chain:
         found += _tried(what, setting, one, seen)
     return found
+
+
+def need_contracts(settings: Settings, web3: Web3) -> None:
+    """ConfigError where executor, lens or a vault of the settings is another contract, or none.
+
+    A few calls, for the start. Where no node answers, or none of the right chain, nothing is found out. Nobody starts
+    a keeper again that ends with this, so a node that garbles an answer now and then must not be the reason.
+    """
+    found = ""
+    try:
+        for _ in range(TIMES):
+            if not (found := _wrong_contract(settings, web3)):
+                return
+    except (ChainError, WrongChain, *NODE_ERRORS):
+        return
+    raise ConfigError(found)
+
+
+def _wrong_contract(settings: Settings, web3: Web3) -> str:
+    """The first address where there is not what the settings say; "" where all are right."""
+    if settings.executor is not None:
+        for finding in _executor(_Seen(settings, web3)):
+            if finding.state == State.FAILED:
+                return f"{finding.setting}: {finding.said}"
+    for vault, _ in _named_vaults(settings):
+        try:
+            bind(web3, "Vault", vault).functions.head().call()
+        except (BadFunctionCallOutput, ContractLogicError):
+            return f"vault: {vault} does not answer head(): not a vault, or of another chain?"
+    if settings.lens is not None:
+        try:
+            read_vaults(web3, settings.lens, [], latest_block(web3))
+        except WrongChain:
+            raise
+        except ConfigError as error:
+            return str(error)
+    return ""
 
 
 def _tried(
@@ -481,7 +521,7 @@ def _executor(seen: _Seen) -> Iterator[Finding]:
         return
     try:
         said = bind(web3, "Executor", executor).functions.execute(b"").call()
-    except Exception:
+    except (BadFunctionCallOutput, ContractLogicError):
         said = b""
     if "0x" + bytes(said).hex() != EXECUTE:
         yield Finding("executor", State.FAILED, f"{executor} does not answer as an executor", "executor")

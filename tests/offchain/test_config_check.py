@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 from eth_account import Account
 from typer.testing import CliRunner, Result
+from web3 import HTTPProvider, Web3
 from web3.contract import Contract
+from web3.types import RPCEndpoint
 
+from offchain.chain.errors import ConfigError
 from offchain.cli import app
 from offchain.cli.config import example_file
 from offchain.demo.world import World
-from offchain.keeper.check import Finding, State, _signer
+from offchain.keeper.check import TIMES, Finding, State, _signer, need_contracts
 from offchain.keeper.journal import Journal
 from offchain.settings import Settings, StrategySettings, VaultSettings, load_settings
 from tests.support.demo_vault import funded_vault
@@ -237,6 +240,63 @@ def test_a_variable_that_is_no_setting(settings: dict[str, Any], monkeypatch: py
     (one,) = of(check(settings)[1], "environment")
     assert one.said == "EVENKEEL_INTERVALL_SECONDS is no setting; did you mean EVENKEEL_INTERVAL_SECONDS?"
     assert (one.state, one.setting) == (State.WARNING, "interval_seconds")
+
+
+# ---------------------------------------------------------------- at a keeper's start
+
+
+@pytest.mark.parametrize("command", ["once", "run"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("executor", "no contract at"),
+        ("executor", "does not answer as an executor"),
+        ("vault", "does not answer head(): not a vault"),
+        ("lens", "is not this version's VaultLens"),
+    ],
+)
+def test_a_keeper_does_not_start_with_a_contract_that_is_another(
+    settings: dict[str, Any],
+    built: tuple[World, Contract],
+    command: str,
+    name: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def begins(*_: Any) -> None:
+        raise AssertionError("it began")
+
+    monkeypatch.setattr("offchain.keeper.schedule.run_settings", begins)
+    monkeypatch.setattr("offchain.keeper.loop.from_settings", begins)
+    there = NOBODY if says == "no contract at" else built[0].cash.address
+    run(settings | {name: there}, "show")  # writes the file
+    result = CliRunner().invoke(app, ["keeper", command])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {name}: ") and says in result.stderr and there in result.stderr
+    assert not Path("evenkeel.sqlite").exists()
+
+
+def test_what_a_node_says_once_or_not_at_all_keeps_no_keeper_from_its_start(
+    settings: dict[str, Any], built: tuple[World, Contract]
+) -> None:
+    class Garbling(HTTPProvider):
+        wrong = TIMES - 1
+
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            answer = super().make_request(method, params)
+            if method == "eth_getCode" and self.wrong:
+                self.wrong -= 1
+                return answer | {"result": "0x"}
+            return answer
+
+    given = Settings.model_validate(settings | {"lens": built[0].lens.address})
+    garbling = Garbling(settings["rpc_url"])
+    need_contracts(given, Web3(garbling))
+    assert garbling.wrong == 0
+    need_contracts(given, Web3(HTTPProvider("http://127.0.0.1:1")))
+    garbling.wrong = TIMES
+    with pytest.raises(ConfigError, match="executor: no contract at"):
+        need_contracts(given, Web3(garbling))
 
 
 # ---------------------------------------------------------------- who answers
