@@ -54,6 +54,7 @@ STATE_DEPTH = (
     64  # blocks back that the keeper may read state of (offchain.keeper.dispatch): no archive needed
 )
 TIMES = 5  # in a row, that a contract is not what it should be, before that is believed
+NOT_SAID: tuple[type[Exception], ...] = (ChainError, WrongChain, *NODE_ERRORS)
 CLOCK_SECONDS = 30  # by which this machine's clock may be behind the chain's
 WEBHOOK_SECONDS = 10
 EXECUTE = "0x09c5eabe"  # execute(bytes), what the executor answers
@@ -134,7 +135,7 @@ def need_contracts(settings: Settings, web3: Web3) -> None:
         for _ in range(TIMES):
             if not (found := _wrong_contract(settings, web3)):
                 return
-    except (ChainError, WrongChain, *NODE_ERRORS):
+    except NOT_SAID:
         return
     raise ConfigError(found)
 
