@@ -6,7 +6,9 @@ Nothing is signed unless a keystore is named. `ETH_RPC_URL` is accepted for the 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from decimal import Decimal
@@ -23,6 +25,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -35,11 +38,13 @@ from pydantic_settings import (
 
 from offchain.chain.contracts import address_of
 from offchain.chain.errors import ConfigError
+from offchain.chain.rpc_rules import is_address
 
 __all__ = ["Settings", "StrategySettings", "VaultSettings", "load_settings"]
 
 TOML_FILE = "evenkeel.toml"
 SECRETS_FOLDER = "EVENKEEL_SECRETS_DIR"  # variable
+YEAR = 366 * 86_400  # seconds: no wait is longer, and clocks take it
 
 
 class StrategySettings(BaseModel):
@@ -68,7 +73,7 @@ class StrategySettings(BaseModel):
     )
     cron: str | None = Field(default=None, description="five-field cron line, when it decides")
     timezone: str = Field(default="UTC", description="of cron")
-    interval_seconds: int = Field(default=86_400, ge=1, description="when it decides, without cron")
+    interval_seconds: int = Field(default=86_400, ge=1, le=YEAR, description="when it decides, without cron")
 
     @field_validator("tokens")
     @classmethod
@@ -84,7 +89,7 @@ class VaultSettings(BaseModel):
     address: str
     cron: str | None = None
     timezone: str | None = None
-    interval_seconds: int | None = Field(default=None, ge=1)
+    interval_seconds: int | None = Field(default=None, ge=1, le=YEAR)
     on_block: bool | None = None
     on_price: bool | None = None
     trigger_blocks: int | None = Field(default=None, ge=1, le=64)
@@ -127,7 +132,7 @@ class Settings(BaseSettings):
         description="several nodes' HTTP addresses instead of rpc_url, the preferred first",
     )
     rpc_timeout_seconds: float = Field(
-        default=20, gt=0, description="how long one request to the node may take"
+        default=20, gt=0, le=3_600, description="how long one request to the node may take"
     )
     rpc_max_lag_blocks: int = Field(
         default=5, ge=0, description="a node further than this from the newest block is not read from"
@@ -183,7 +188,9 @@ class Settings(BaseSettings):
     )
     v2_factories: list[str] = Field(default=[], description="Uniswap V2 factories to look for pairs in")
     v3_factories: list[str] = Field(default=[], description="Uniswap V3 factories to look for pools in")
-    v3_fees: list[int] = Field(default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths")
+    v3_fees: list[Annotated[int, Field(gt=0, lt=10**6)]] = Field(
+        default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths"
+    )
     v2_fee_bps: int = Field(default=30, ge=0, lt=10_000, description="fee of V2 pairs, basis points")
     aggregators: list[str] = Field(
         default=[],
@@ -236,13 +243,15 @@ class Settings(BaseSettings):
         default=300, ge=1, description="an exchange's price that is older counts as none"
     )
     market_options: dict[str, Any] = Field(default={}, description="ccxt's own options", repr=False)
-    interval_seconds: int = Field(default=60, ge=1, description="seconds between two looks at the vault")
+    interval_seconds: int = Field(
+        default=60, ge=1, le=YEAR, description="seconds between two looks at the vault"
+    )
     cron: str | None = Field(default=None, description="five-field cron line instead of the interval")
     timezone: str = Field(default="UTC", description="of cron, by its IANA name such as Europe/Berlin")
     on_block: bool = Field(default=False, description="look at each new block, too")
     on_price: bool = Field(default=False, description="look when a price of the vault's assets moved, too")
     poll_seconds: float = Field(
-        default=2, gt=0, allow_inf_nan=False, description="how often the node is asked for a new block"
+        default=2, gt=0, le=3_600, description="how often the node is asked for a new block"
     )
     ws_url: SecretStr | None = Field(
         default=None, description="a node's WebSocket address, ws://…, that tells of new blocks at once"
@@ -250,16 +259,27 @@ class Settings(BaseSettings):
     trigger_blocks: int = Field(
         default=1, ge=1, le=64, description="blocks that a band has to be broken before it is acted on"
     )
-    deadline_seconds: int = Field(default=600, ge=1, description="a transaction not mined by then is void")
-    receipt_timeout_seconds: float = Field(default=180, gt=0, description="how long to wait for a receipt")
+    deadline_seconds: int = Field(
+        default=600, ge=1, le=YEAR, description="a transaction not mined by then is void"
+    )
+    receipt_timeout_seconds: float = Field(
+        default=180, gt=0, le=86_400, description="how long to wait for a receipt"
+    )
     gas_margin_percent: int = Field(default=60, ge=0, le=500, description="gas limit above the estimate")
-    max_fee_gwei: float | None = Field(default=None, gt=0, description="never pay more than this a gas unit")
-    max_tip_gwei: float | None = Field(default=None, gt=0, description="never tip more than this a gas unit")
+    max_fee_gwei: float | None = Field(
+        default=None, gt=0, le=10**9, description="never pay more than this a gas unit"
+    )
+    max_tip_gwei: float | None = Field(
+        default=None, gt=0, le=10**9, description="never tip more than this a gas unit"
+    )
     fee_percentile: int = Field(
         default=50, ge=1, le=99, description="the tip is what this share of recent blocks' gas paid less than"
     )
     replace_after_seconds: int = Field(
-        default=60, ge=1, description="chain time after which a waiting transaction is offered for more"
+        default=60,
+        ge=1,
+        le=YEAR,
+        description="chain time after which a waiting transaction is offered for more",
     )
     confirmations: int | None = Field(
         default=None, ge=1, description="blocks until a transaction counts as final; default by chain"
@@ -307,7 +327,7 @@ class Settings(BaseSettings):
         default=300, ge=1, description="a newest block that is older is an alert: node or chain stand still"
     )
     low_gas_multiple: float = Field(
-        default=4, ge=1, allow_inf_nan=False, description="alert below so many rebalances' gas on the account"
+        default=4, ge=1, le=10**6, description="alert below so many rebalances' gas on the account"
     )
     max_exceptions: int = Field(
         default=3, ge=1, description="looks in a row that end in an error before a vault's keeper pauses"
@@ -409,12 +429,30 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} does not divide a minute evenly: take 1, 2, 5, 10, 15, 30 or 60, say")
         return value
 
-    @field_validator("alert_webhook_url")
+    @field_validator("alert_webhook_url", "signer_url", "private_rpc_url")
     @classmethod
     def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+        if value is not None and not is_address(value.get_secret_value()):
             raise ValueError("not an http:// or https:// address")  # the value is a secret
         return value
+
+    @field_validator("ws_url")
+    @classmethod
+    def _is_web_socket(cls, value: SecretStr | None) -> SecretStr | None:
+        start, _, rest = ("" if value is None else value.get_secret_value()).partition("://")
+        if value is not None and (start not in ("ws", "wss") or not is_address(f"http://{rest}")):
+            raise ValueError("not a ws:// or wss:// address")  # the value is a secret
+        return value
+
+    @field_validator("database", "api_database")
+    @classmethod
+    def _is_database(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None or "://" in value.get_secret_value():
+            return value
+        valid = "postgresql+psycopg://user@host/name"  # the value may hold a password
+        if info.field_name == "database":
+            raise ValueError(f"not an address such as {valid}; a file is named by the setting journal")
+        raise ValueError(f"not an address such as {valid} or sqlite:///evenkeel-api.sqlite")
 
     @property
     def nodes(self) -> list[str]:
@@ -503,12 +541,44 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         )
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{_not_text(path)}: not UTF-8 text: save it as UTF-8") from None
     except ValidationError as error:
         raise ConfigError("settings: " + "; ".join(_line(item) for item in error.errors())) from None
     except Exception as error:  # pydantic-settings wraps what it cannot parse in the environment
         if type(error).__name__ != "SettingsError":
             raise
-        raise ConfigError(f"settings: {error}") from None
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            raise ConfigError(f"{_not_text(path)}: not UTF-8 text: save it as UTF-8") from None
+        raise ConfigError(f"settings: {_not_json(str(error))}") from None
+
+
+def _not_text(path: Path) -> str:
+    """Which of the files that settings are read from is no UTF-8: the TOML, or one of the secrets."""
+    folder = os.environ.get(SECRETS_FOLDER)
+    for file in [path, *(sorted(Path(folder).iterdir()) if folder else [])]:
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(file)
+        except OSError:
+            continue
+    return str(path)
+
+
+def _not_json(words: str) -> str:
+    """What pydantic-settings says of a variable (or a secret) that it cannot parse, with how it is written."""
+    found = re.search(r'field "(\w+)"', words)
+    name = found[1] if found else ""
+    return f"{name}: not {_example(name)}" if name in Settings.model_fields else words
+
+
+def _example(name: str) -> str:
+    """How a setting with several values is written in TOML and, as JSON, in a variable."""
+    default = Settings.model_fields[name].default
+    if default == {}:
+        return 'a table such as {"…": "…"}'
+    return "a list such as " + (json.dumps(default) if default else '["…", "…"]')
 
 
 def _secrets_folder() -> Path | None:
@@ -534,10 +604,14 @@ def _fields_beside(loc: tuple[int | str, ...]) -> Iterable[str]:
 
 
 def _line(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    first, *rest = error["loc"] or ("",)
+    first = "rpc_url" if first in ("EVENKEEL_RPC_URL", "ETH_RPC_URL") else first
+    key = ".".join(str(part) for part in (first, *rest))
     message = error["msg"].removeprefix("Value error, ").removeprefix("address: ")
     if error["type"] == "extra_forbidden":
         known = _fields_beside(error["loc"])
         near = get_close_matches(str(error["loc"][-1]), known, 1)
         message = f"unknown key; did you mean {near[0]}?" if near else "unknown key"
-    return f"{key}: {message}"
+    if error["type"] in ("list_type", "dict_type") and not rest:
+        message = f"not {_example(key)}"
+    return f"{key}: {message}" if key else message  # without a key the words name the settings

@@ -19,6 +19,7 @@ from web3.exceptions import Web3Exception
 from offchain.chain.errors import ConfigError
 from offchain.chain.sender import revert_reason
 from offchain.errors import EvenkeelError
+from offchain.extras import how_to_install
 from offchain.settings import Settings, load_settings
 
 __all__ = [
@@ -72,6 +73,8 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             )
         except Web3Exception as error:
             fail(f"the node's answer cannot be used: {revert_reason(error)}")
+        except ModuleNotFoundError as error:
+            fail(how_to_install(error), EXIT_USAGE)
         except OSError as error:
             fail(f"{error.filename or 'file'}: {error.strerror or error}")
 

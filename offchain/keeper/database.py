@@ -144,7 +144,7 @@ def _told(what: str, engine: Engine) -> Iterator[None]:
 
 
 def _url(target: Path | str) -> URL:
-    if not isinstance(target, str) or "://" not in target:
+    if not isinstance(target, str) or not _meant_as_address(target):
         return URL.create("sqlite", database=str(target))
     try:
         url = make_url(target)
@@ -156,6 +156,11 @@ def _url(target: Path | str) -> URL:
     if url.drivername not in ("sqlite", "postgresql+psycopg"):
         raise ConfigError(f"database: {url.drivername}: only sqlite and postgresql+psycopg are supported")
     return url
+
+
+def _meant_as_address(text: str) -> bool:
+    """Not a file's name: one with its "://" mistyped must not become a file, for it may hold a password."""
+    return "://" in text or text.startswith(("postgres:", "postgresql:")) or (":" in text and "@" in text)
 
 
 def _engine(url: URL) -> Engine:

@@ -211,8 +211,8 @@ def test_a_password_is_in_no_message(postgres: Postgres, password: str) -> None:
 
 def test_a_password_is_in_no_print_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("database", "signer_url", "private_rpc_url"):
-        monkeypatch.setenv(f"EVENKEEL_{name.upper()}", f"postgresql://keeper:{PASSWORD}@host/{name}")
+    for name, kind in (("database", "postgresql"), ("signer_url", "http"), ("private_rpc_url", "https")):
+        monkeypatch.setenv(f"EVENKEEL_{name.upper()}", f"{kind}://keeper:{PASSWORD}@host/{name}")
     settings = load_settings()
     assert settings.database is not None and PASSWORD in settings.database.get_secret_value()
     for dump in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
