@@ -192,6 +192,12 @@ class Settings(BaseSettings):
         default=[100, 500, 3000, 10000], description="V3 fee tiers, millionths"
     )
     v2_fee_bps: int = Field(default=30, ge=0, lt=10_000, description="fee of V2 pairs, basis points")
+    closing_margin_bps: int = Field(
+        default=10,
+        ge=0,
+        le=10_000,
+        description="of NAV: a trade aims to end so far inside the drifts at which the session closes",
+    )
     aggregators: list[str] = Field(
         default=[],
         description="venues whose quotes are compared with the own route: 0x, 1inch, cow, uniswapx",

@@ -50,6 +50,7 @@ class Sources:
     native_token: str = ""  # address of the wrapped native token, priced by the vault's oracle; "": none
     native_price: int = 0  # USD WAD per whole native token, where the oracle has none; 0: not known
     max_fee_wei: int | None = None  # the most that the keeper pays for a unit of gas
+    closing_margin_bps: int = 0  # of NAV: how far inside the drift that closes a session plans end
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Sources:
@@ -66,6 +67,7 @@ class Sources:
             settings.native_token or "",
             native_price,
             max_fee,
+            settings.closing_margin_bps,
         )
 
 
@@ -136,6 +138,7 @@ def make_problem(
         hub_price=hub.price,
         gas_price=gas.usd,
         pool_limit_bps=state.rules.max_slippage_bps,
+        closing_margin_bps=sources.closing_margin_bps,
     )
 
 

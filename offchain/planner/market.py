@@ -10,7 +10,7 @@ from offchain import policy
 from offchain.errors import PoolError
 from offchain.planner.joint import Market, Segments, Vector
 from offchain.planner.pools import Q96, Pool, V2Pool, same, stretches
-from offchain.planner.problem import BPS, GAS_V2, GAS_V3, Problem, closing_limits, reopen_price
+from offchain.planner.problem import BPS, GAS_V2, GAS_V3, Problem, closing_aims, reopen_price
 from offchain.policy import WAD
 
 __all__ = ["Reading", "read"]
@@ -72,7 +72,7 @@ def read(problem: Problem, loss: float = 0.0) -> Reading:
     names, rows, room, price = _rows(problem, sign)
     worst = problem.state.rules.max_slippage_bps / BPS * float(np.sum(np.maximum(drift, 0)))  # NAV to lose
     gain = max(-loss, 0.0)
-    for i, limit in enumerate(closing_limits(problem)):
+    for i, limit in enumerate(closing_aims(problem)):
         if i == aside or not reopen_price(problem):
             continue
         lim, t, own = limit / WAD, targets[i] / WAD, np.where(np.arange(n) == i, 1.0, 0.0)

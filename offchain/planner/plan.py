@@ -1,6 +1,6 @@
 """The plan: the joint optimum of trades and routes, in exact integers, that the vault's rules accept.
 
-`plan(problem)` in four steps:
+`plan(problem)` in five steps:
 1. read the problem as arrays (`market`) and solve it with all pools (`joint`); the dual gives a bound that no plan
    beats;
 2. leave out legs that a fixed cost or a rule of execution forbids, and solve again each time: legs that turn in a
@@ -8,7 +8,8 @@
    only if the objective falls);
 3. turn the flows into integer legs in an order in which each token is there when it is sold, predict every one to the
    wei, ask `policy.check_rebalance`, shrink what is refused;
-4. keep the best of this and the single-pool plan by the same objective, in integers; say why for every asset.
+4. keep the best of this and the single-pool plan by the same objective, in integers; say why for every asset;
+5. where that closes the session by less than the problem's margin, do 2 and 3 again, aimed further inside.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from offchain.planner.problem import (
     PlannedLeg,
     Problem,
     check,
+    closing_aims,
     gas_of,
     objective,
     over_limits,
@@ -59,13 +61,15 @@ LOSS_ROWS = ("slippage", "budget")
 GREED = 1e-3  # curvature of the problem whose prices bound the gain: small, but Newton wants some
 TIGHTENINGS = 4  # of limits that what a trade loses, and rounding to whole token units, changes
 COARSE = 10**6  # token units: less is paid, and rounding takes more than a millionth
+SHARES = (1, 2, 4)  # the whole closing margin, half, a quarter: tried until one is reached
 PARTS = 1 << 50  # a token's flow is split in these parts
 
 
 def plan(problem: Problem) -> Plan:
     """The best trade found that the vault accepts; none, with the reason, when there is none or it is not worth it."""
     check(problem)
-    problem = replace(problem, state=replace(problem.state, time=problem.now))
+    asked = replace(problem, state=replace(problem.state, time=problem.now))
+    problem = replace(asked, closing_margin_bps=0)
     state = problem.state
     session, refusal = policy.next_session(state, problem.now)
     if refusal:
@@ -91,7 +95,38 @@ def plan(problem: Problem) -> Plan:
     if best is None or _objective(problem, best) >= idle:
         explanations = _explain(problem, reading, search, state.balances)
         return _nothing(problem, session, _reason(problem, reading, candidates[0], best), explanations)
+    best = _further_inside(asked, best, frontier[0].kept, idle)
     return _finish(problem, reading, frontier, search, best, idle)
+
+
+def _further_inside(problem: Problem, best: Plan, kept: np.ndarray, idle: int) -> Plan:
+    """`best`, or the same aimed inside the drifts that close the session by the problem's margin, as near as is found.
+
+    Only where `best` closes the session; what takes its place does so, too, and is worth more than no trade. `kept`:
+    legs allowed; `idle`: J without a trade.
+    """
+    if best.verdict is None or not best.verdict.closed:
+        return best
+    for share in SHARES:
+        aimed = replace(problem, closing_margin_bps=problem.closing_margin_bps // share)
+        if _outside(aimed, best) == 0:
+            break
+        try:
+            reading = _read(aimed)
+            attempts = _search(aimed, reading, _attempt(aimed, reading, kept, None))
+        except (ArithmeticError, np.linalg.LinAlgError):  # floats: what was found without a margin stands
+            break
+        found = [_exact(aimed, reading, one, best.session) for one in attempts]
+        closing = [one for one in found if one and one.trades and one.verdict and one.verdict.closed]
+        worth = [one for one in closing if _objective(problem, one) < idle]
+        best = min([best, *worth], key=lambda one: _outside(problem, one))
+    return best
+
+
+def _outside(problem: Problem, found: Plan) -> int:
+    """WAD: how much the drift that is furthest from where the margin wants it has to fall; 0: all are there."""
+    left = policy.drifts(problem.state, found.balances_after)
+    return max(max(d - aim for d, aim in zip(left, closing_aims(problem), strict=True)), 0)
 
 
 # ---------------------------------------------------------------- search

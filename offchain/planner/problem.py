@@ -53,6 +53,9 @@ class Problem:
         BPS  # no pool is used at a worse average price below the oracle's; 10 000: none is barred
     )
     closing: bool = True  # a drift that keeps the session open counts (`reopen` in the objective)
+    closing_margin_bps: int = (
+        0  # of NAV: how far inside the drifts that close the session to end; not part of J
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,15 @@ def closing_limits(problem: Problem) -> list[int]:
     return policy.tolerances(state) if by_calendar else [b // 2 for b in policy.bands(state)]
 
 
+def closing_aims(problem: Problem) -> list[int]:
+    """Drift of each asset at which a trade that closes the session aims to end at the most, WAD.
+
+    The limit less the margin, at least half of the limit; the limit itself where closing does not count.
+    """
+    margin = problem.closing_margin_bps * policy.BPS_IN_WAD if problem.closing else 0
+    return [limit - min(margin, limit // 2) for limit in closing_limits(problem)]
+
+
 def reopen_price(problem: Problem) -> int:
     """NAV lost per unit of drift beyond the closing limit, WAD."""
     return problem.state.rules.max_slippage_bps * policy.BPS_IN_WAD if problem.closing else 0
@@ -183,6 +195,7 @@ def check(problem: Problem) -> None:
         raise PlannerError(f"covariance: needs {n} rows of {n}")
     if problem.tax_per_token and len(problem.tax_per_token) != n:
         raise PlannerError(f"tax_per_token: needs {n} entries")
-    for name in ("risk_aversion", "gas_price", "turnover_cap", "min_leg_value", "pool_limit_bps"):
+    amounts = ("risk_aversion", "gas_price", "turnover_cap", "min_leg_value", "pool_limit_bps")
+    for name in (*amounts, "closing_margin_bps"):
         if getattr(problem, name) < 0:
             raise PlannerError(f"{name}: below 0")

@@ -149,7 +149,8 @@ def test_a_certificate_may_promise_less(decision: Decision) -> None:
 OWN = (  # words, and what the keeper chose: nothing on the chain says otherwise
     ("reason",), ("planner",), ("gas", "kind"), ("gas", "note"), ("gas", "source"), ("plan", "method"),
     ("plan", "explanations", 0), ("plan", "explanations", 1), ("plan", "certificate", "routing_gap"),
-    ("inputs", "closing"), ("inputs", "hub"), ("inputs", "hub_decimals"), ("inputs", "hub_price"),
+    ("inputs", "closing"), ("inputs", "closing_margin_bps"), ("inputs", "hub"),
+    ("inputs", "hub_decimals"), ("inputs", "hub_price"),
     ("inputs", "leg_tolerance_bps"), ("inputs", "min_leg_value"), ("inputs", "pool_limit_bps"),
     ("inputs", "slippage_margin_bps"), ("inputs", "turnover_cap"),
     ("block", "number"),  # the edge reads at that block, whose hash then differs
