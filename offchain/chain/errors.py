@@ -5,6 +5,7 @@ EvenkeelError
 ├── ChainError          the node or the contract answered what cannot be right
 ├── JournalError        the journal was not read or written: nothing is sent that is not in it
 ├── BusyError           another process is at it, or has settled it: look again
+├── HeldError           another keeper has the journal or the vault: `keeper run` stands by
 └── TransactionError    a transaction was not sent, or was refused; `tx_hash` when one exists
     └── DryRunError     nothing is sent: no account is named, or dry run is on
         └── HaltedError the kill switch is on
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigError",
     "DryRunError",
     "HaltedError",
+    "HeldError",
     "JournalError",
     "TransactionError",
 ]
@@ -39,6 +41,10 @@ NODE_ERRORS: tuple[type[Exception], ...] = (
 
 class ConfigError(EvenkeelError):
     """A setting or argument is wrong: fix the one that the message names."""
+
+
+class HeldError(EvenkeelError):
+    """Another keeper works with this journal or on this vault: stop it, or name another one."""
 
 
 class ChainError(EvenkeelError):

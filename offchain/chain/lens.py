@@ -20,16 +20,13 @@ from web3.exceptions import ContractLogicError, Web3RPCError
 from offchain.chain.contracts import address_of, load_artifact
 from offchain.chain.errors import ChainError, ConfigError
 from offchain.chain.sender import revert_reason
-from offchain.chain.vault import BlockRef, Snapshot, block_at, latest_block, read_vault
+from offchain.chain.vault import BlockRef, Snapshot, block_at, latest_block, read_vault, storable
 from offchain.policy import NO_ASSET, Asset, Rules, Session, VaultState
 
 __all__ = ["MAX_VAULTS", "read_one", "read_vaults"]
 
 MAX_VAULTS = 128  # the contract's own limit for a call
 WORD = 32  # bytes
-MOMENTS = (
-    2**40
-)  # what a vault can store of a time, and more than of any other number of its rules and session
 STATES = keccak(text="states(address[])")[:4]
 
 log = structlog.get_logger("evenkeel.lens")
@@ -153,16 +150,13 @@ def _snapshot(raw: bytes | None, vault: str, chain_id: int, at: BlockRef) -> Sna
         balances = (*balances[:quarantined], 0, *balances[quarantined + 1 :])
     number, opened_at, closed_at, slot, by_calendar = _numbers(raw[WORD * _At.SESSION : WORD * _At.LOSS])
     rules = _rules(raw[WORD * _At.RULES : WORD * _At.SESSION])
-    if (
-        rules is None
-        or not assets
-        or max(number, opened_at, closed_at, slot, aside_until, word(_At.PAUSED_UNTIL)) >= MOMENTS
-    ):
+    session = Session(number, opened_at, closed_at, slot, by_calendar == 1)
+    if not storable(assets, rules, session, aside_until, word(_At.PAUSED_UNTIL)):
         return None
     state = VaultState(
         assets=assets,
         rules=rules,
-        session=Session(number, opened_at, closed_at, slot, by_calendar == 1),
+        session=session,
         balances=balances,
         prices=prices,
         statuses=statuses,
@@ -211,21 +205,13 @@ def _numbers(raw: bytes) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4_096)  # a basket and its rules are the same from block to block
 def _assets(raw: bytes) -> tuple[Asset, ...]:
-    """Of no asset where one is such as no vault can store."""
     rows = [raw[i : i + 8 * WORD] for i in range(0, len(raw), 8 * WORD)]
-    assets = tuple(Asset(_address(row[:WORD]), *_numbers(row[WORD:])) for row in rows)
-    fits = all(
-        a.decimals <= 24 and max(a.target_bps, a.band_points_bps, a.band_relative_bps) <= 10_000
-        for a in assets
-    )
-    return assets if fits else ()
+    return tuple(Asset(_address(row[:WORD]), *_numbers(row[WORD:])) for row in rows)
 
 
 @lru_cache(maxsize=4_096)
-def _rules(raw: bytes) -> Rules | None:
-    """None of what no vault can store: whatever poses as one must not disturb the reckoning of the others."""
-    rules = Rules(*_numbers(raw))
-    return rules if rules.mode < 4 and rules.calendar_every and max(_numbers(raw)) < MOMENTS else None
+def _rules(raw: bytes) -> Rules:
+    return Rules(*_numbers(raw))
 
 
 @lru_cache(maxsize=4_096)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from eth_typing import BlockNumber
 from web3 import Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
+from web3.exceptions import BadFunctionCallOutput, BlockNotFound, ContractLogicError, Web3RPCError
 from web3.types import BlockIdentifier
 
 from offchain import policy
@@ -26,14 +27,19 @@ __all__ = [
     "Snapshot",
     "Terms",
     "block_at",
+    "deadline_after",
     "latest_block",
     "read_terms",
     "read_vault",
+    "storable",
     "symbols",
 ]
 
 KEEPER_ROLE, STRATEGIST_ROLE, GUARDIAN_ROLE = 1, 2, 4
 ASIDE_AT, ASIDE_UNTIL_AT = 211, 216  # where the rules' word holds a quarantine (contracts/modules/packing.vy)
+MAX_BPS = 10_000
+MAX_DECIMALS = 24  # of a token that a vault takes (contracts/modules/portfolio.vy)
+MOMENTS = 2**40  # above what a vault can store of a time, or of any number of its rules
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,18 @@ def block_at(web3: Web3, at: BlockIdentifier) -> BlockRef:
     return BlockRef(int(block["number"]), block["hash"].to_0x_hex(), int(block["timestamp"]))
 
 
+def deadline_after(web3: Web3, block: BlockRef, seconds: int) -> int:
+    """The timestamp so long after the block that comes next, which on a chain that stood still is late.
+
+    A node that knows no pending block is asked for nothing more; one that has it more than a day away is not believed.
+    """
+    try:
+        pending = int(web3.eth.get_block("pending")["timestamp"])
+    except (Web3RPCError, BlockNotFound):
+        pending = block.time
+    return min(max(block.time, pending), block.time + policy.DAY) + seconds
+
+
 def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snapshot:
     """Read `address` at `block` (default: the newest). Every call is pinned to that block."""
     at = block or latest_block(web3)
@@ -96,12 +114,17 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
             ) from error
 
     assets = tuple(Asset(*row) for row in read(vault.functions.basket()))
+    rules, session = Rules(*read(vault.functions.rules())), Session(*read(vault.functions.session()))
     _, rules_word, _, _, _, oracle, paused_until = read(vault.functions.settings())
+    if not storable(assets, rules, session, paused_until, rules_word >> ASIDE_UNTIL_AT):
+        raise ChainError(
+            f"vault: {vault.address} answers what no vault can store: a bad node, or not a vault? try again"
+        )
     prices, statuses = read(bind(web3, "PriceOracle", oracle).functions.prices([a.token for a in assets]))
     state = VaultState(
         assets=assets,
-        rules=Rules(*read(vault.functions.rules())),
-        session=Session(*read(vault.functions.session())),
+        rules=rules,
+        session=session,
         balances=(),
         prices=tuple(prices),
         statuses=tuple(statuses),
@@ -126,6 +149,28 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
     if web3.eth.get_block(BlockNumber(at.number))["hash"].to_0x_hex() != at.hash:
         raise ChainError(f"block {at.number} was replaced while it was read: try again")
     return Snapshot(web3.eth.chain_id, at, vault.address, state, head)
+
+
+def storable(assets: tuple[Asset, ...], rules: Rules, session: Session, *moments: int) -> bool:
+    """Whether a vault can have stored this. What poses as one, or was garbled, must not disturb the reckoning.
+
+    `moments`: timestamps.
+    """
+    times = (session.id, session.opened_at, session.closed_at, session.slot, *moments)
+    return max(times) < MOMENTS and _storable(assets, rules)
+
+
+@lru_cache(maxsize=4_096)  # a basket and its rules are the same from block to block
+def _storable(assets: tuple[Asset, ...], rules: Rules) -> bool:
+    shares = [max(a.target_bps, a.band_points_bps, a.band_relative_bps, a.max_target_bps) for a in assets]
+    return (
+        len(assets) > 0
+        and max(asset.decimals for asset in assets) <= MAX_DECIMALS
+        and max(shares) <= MAX_BPS
+        and rules.mode < 4
+        and rules.calendar_every > 0
+        and max(astuple(rules)) < MOMENTS
+    )
 
 
 def read_terms(web3: Web3, address: str) -> Terms:

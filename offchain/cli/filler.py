@@ -57,7 +57,7 @@ def filler(
     from offchain.keeper.watch import Watch
 
     settings = settings_of(config, rpc_url=rpc_url, vault=vault, dry_run=dry_run or None)
-    web3 = connect(settings)
+    web3 = connect(settings, check=deploy or once)
     if deploy:
         tx_hash, address = deploy_taker(web3, Sender.from_settings(web3, settings))
         typer.echo(json.dumps({"tx_hash": tx_hash, "taker": address}) if as_json else address)

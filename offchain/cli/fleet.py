@@ -69,7 +69,7 @@ def work(
     from offchain.keeper.fleet import fleet_from
 
     settings = settings_of(config, rpc_url=rpc_url, dry_run=dry_run or None, fleet_worker=name)
-    with fleet_from(settings, connect(settings)) as fleet:
+    with fleet_from(settings, connect(settings, check=False)) as fleet:
         fleet.work()
 
 

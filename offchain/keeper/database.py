@@ -13,12 +13,20 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from offchain.chain.errors import ConfigError, JournalError
+from offchain.errors import EvenkeelError
 
 __all__ = [
     "SCHEMA",
@@ -42,7 +50,7 @@ UPGRADE_LOCK = 0x6576656E_6B65656C  # "evenkeel": PostgreSQL's advisory lock whi
 def open_database(target: Path | str) -> Engine:
     """The database at `target`, a file or an SQLAlchemy address, with today's schema.
 
-    ConfigError where it is no journal, is newer than this program, or cannot be reached.
+    ConfigError where it is no journal or newer than this program, JournalError where it cannot be reached.
     """
     url = _url(target)
     engine = _engine(url)
@@ -53,7 +61,7 @@ def open_database(target: Path | str) -> Engine:
             _upgrade(engine)
     except DBAPIError as error:
         engine.dispose()
-        raise ConfigError(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}") from None
+        raise _unusable(url, error) from None
     except ConfigError:
         engine.dispose()
         raise
@@ -61,8 +69,9 @@ def open_database(target: Path | str) -> Engine:
 
 
 def version_of(target: Path | str) -> str | None:
-    """The schema's version at `target`, None before it had one; nothing is changed. ConfigError where it cannot be
-    reached or read.
+    """The schema's version at `target`, None before it had one; nothing is changed.
+
+    ConfigError where it is no journal, JournalError where it cannot be reached.
     """
     url = _url(target)
     engine = _engine(url)
@@ -70,7 +79,7 @@ def version_of(target: Path | str) -> str | None:
         with engine.connect() as db:
             return _version(db)
     except DBAPIError as error:
-        raise ConfigError(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}") from None
+        raise _unusable(url, error) from None
     finally:
         engine.dispose()
 
@@ -227,6 +236,13 @@ def _upgrade(engine: Engine) -> None:
             )
         config.attributes["connection"] = db
         command.upgrade(config, "head")
+
+
+def _unusable(url: URL, error: DBAPIError) -> EvenkeelError:
+    """A server that is away and a file that is locked come back; what is no database, or in no folder, does not."""
+    passes = isinstance(error, OperationalError) and "unable to open" not in str(error.orig)
+    kind = JournalError if passes else ConfigError
+    return kind(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}")
 
 
 def _setting(url: URL) -> str:

@@ -11,7 +11,7 @@ transfer of nothing with the same nonce and higher fees), and later nonces of th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -77,8 +77,11 @@ class Dispatch:
 
     # ------------------------------------------------------------ a new one
 
-    def submit(self, run_id: int, call: ContractFunction) -> Fate:
-        """Sign the run's call, send it and follow it for as long as the sender waits for receipts."""
+    def submit(self, run_id: int, call: ContractFunction, outrun: Callable[[], str] = lambda: "") -> Fate:
+        """Sign the run's call, send it and follow it for as long as the sender waits for receipts.
+
+        `outrun` says why a refusal in the simulation is no fault, "" where it is one: SKIPPED instead of FAILED.
+        """
         sender, run = self.sender, self.journal.run(run_id)
         try:
             tx, fees = sender.prepare(call), sender.fees()
@@ -86,9 +89,9 @@ class Dispatch:
             nonce = self.journal.reserve(run_id, _address(sender), *sender.counts())
             signed = sender.sign(tx, nonce, fees)
         except TransactionError as error:
-            return self._fail(run_id, str(error))
+            return self._unsent(run_id, str(error), outrun)
         if refusal := sender.refused(tx, "pending"):
-            return self._fail(run_id, f"the vault refuses in simulation: {refusal}")
+            return self._unsent(run_id, f"the vault refuses in simulation: {refusal}", outrun)
         head, read_at = latest_block(self.web3), time.monotonic()
         if head.time > (run.deadline or head.time):
             return self._fail(run_id, LATE)
@@ -103,6 +106,12 @@ class Dispatch:
         elif problem := self._deliver(attempt):
             return Fate(Status.SENT, f"{problem}; the next look settles it", signed.tx_hash)
         return self.follow(self.journal.run(run_id))
+
+    def _unsent(self, run_id: int, refusal: str, outrun: Callable[[], str]) -> Fate:
+        if why := outrun():
+            self.journal.dry(run_id, why)
+            return Fate(Status.SKIPPED, why)
+        return self._fail(run_id, refusal)
 
     def _fail(self, run_id: int, reason: str) -> Fate:
         self.journal.failed(run_id, reason)

@@ -27,7 +27,7 @@ from offchain.chain.contracts import bind, load_artifact
 from offchain.chain.errors import BusyError, ChainError, ConfigError
 from offchain.chain.registry import vaults_of
 from offchain.chain.sender import Sender, find_receipt, revert_reason
-from offchain.chain.vault import Snapshot, latest_block, read_vault, symbols
+from offchain.chain.vault import Snapshot, deadline_after, latest_block, read_vault, symbols
 from offchain.keeper.decide import canonical_json
 from offchain.keeper.dispatch import Dispatch
 from offchain.keeper.errand import Errand, caller_of, carry_out, settle
@@ -189,7 +189,8 @@ class Filler:
         caller = caller_of(self.sender, self.simulate_as)
         if caller is None:
             return self._skip(snapshot, "not simulated: no keystore and no simulate_as is named")
-        trial = self._call(snapshot, fill, 0)
+        deadline = deadline_after(self.web3, snapshot.block, self.deadline_seconds)
+        trial = self._call(fill, 0, deadline, snapshot)
         try:
             gained = int(trial.call({"from": caller}))
             gas = gas_usd * trial.estimate_gas({"from": caller})
@@ -218,17 +219,17 @@ class Filler:
             snapshot.block.number,
             f"buys {names[0]} for {names[1]} in session {fill.offer.session}: {told}",
             canonical_json(record),
-            snapshot.block.time + self.deadline_seconds,
+            deadline,
         )
         try:
-            fate = carry_out(dispatch, errand, self._call(snapshot, fill, least), caller)
+            fate = carry_out(dispatch, errand, self._call(fill, least, deadline, snapshot), caller)
         except BusyError as error:
             return self._skip(snapshot, str(error))
         reason = fate.reason or errand.reason
         log.info("fill", vault=snapshot.vault, status=str(fate.status), reason=reason, tx_hash=fate.tx_hash)
         return _outcome(snapshot, fate.status, reason, fate.tx_hash, fate.receipt)
 
-    def _call(self, snapshot: Snapshot, fill: Fill, least: int) -> ContractFunction:
+    def _call(self, fill: Fill, least: int, deadline: int, snapshot: Snapshot) -> ContractFunction:
         state, offer = snapshot.state, fill.offer
         sell, buy = state.assets[offer.sell].token, state.assets[offer.buy].token
         payload = encode([*from_route(fill.route, TOLERANCE_BPS), Sweep(sell)])
@@ -246,7 +247,7 @@ class Filler:
             self.executor,
             payload,
             least,
-            snapshot.block.time + self.deadline_seconds,
+            deadline,
         )
 
     def _skip(self, snapshot: Snapshot, reason: str) -> Outcome:

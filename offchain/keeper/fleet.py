@@ -426,8 +426,11 @@ class Fleet:
 
     def work(self) -> None:
         """Make rounds and looks until SIGTERM, Ctrl-C or `halt`; looks that are under way are finished."""
-        logging.getLogger("procrastinate").setLevel(logging.ERROR)
-        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        for theirs in (
+            "procrastinate",
+            "psycopg.pool",
+        ):  # a database that goes away is told once, in our words
+            logging.getLogger(theirs).setLevel(logging.CRITICAL)
         asyncio.run(self._work())
 
     def halt(self) -> None:
@@ -473,7 +476,7 @@ class Fleet:
                 )
         except (exceptions.ConnectorException, psycopg.Error) as found:
             error = found
-        log.warning("the queue broke off", worker=self.name, error=words_of(error) if error else "")
+        log.warning("the queue broke off", worker=self.name, error=words_of(error) if error else "it ended")
         await asyncio.sleep(AGAIN_SECONDS)
 
     async def _beats(self) -> None:

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     """What can be wrong."""
 
     STARTING = "starting"
+    STANDBY = "standby"
     DATABASE = "database_away"
     NODE_AWAY = "node_away"
     WRONG_CHAIN = "wrong_chain"
@@ -53,7 +54,15 @@ class Kind(StrEnum):
 
 # With these nothing can be done; those of one vault count when all of the process's vaults have one.
 BLOCKING = frozenset(
-    {Kind.STARTING, Kind.DATABASE, Kind.NODE_AWAY, Kind.WRONG_CHAIN, Kind.KILL_SWITCH, Kind.HALTED}
+    {
+        Kind.STARTING,
+        Kind.STANDBY,
+        Kind.DATABASE,
+        Kind.NODE_AWAY,
+        Kind.WRONG_CHAIN,
+        Kind.KILL_SWITCH,
+        Kind.HALTED,
+    }
 ) | {Kind.VAULT_PAUSED}
 
 
@@ -94,6 +103,8 @@ def problems(facts: Facts, ledger: Ledger | None, limits: Limits) -> list[Proble
 
 
 def _process(facts: Facts, ledger: Ledger | None) -> Iterator[Problem]:
+    if facts.standby:
+        yield Problem(Kind.STANDBY, "process", "Another keeper works here; this one waits to take its place.")
     if facts.database is False or ledger is None:
         yield Problem(
             Kind.DATABASE, "database", "The journal's database does not answer; nothing is done without it."

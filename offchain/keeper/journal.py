@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from offchain.chain.errors import BusyError, ConfigError, TransactionError
+from offchain.chain.errors import BusyError, HeldError, TransactionError
 from offchain.chain.sender import ETHER, SignedCall
 from offchain.keeper.costs import Entry
 from offchain.keeper.database import holding_all, lock, open_database, reading, writing
@@ -88,10 +88,10 @@ class Journal:
 
     @contextmanager
     def hold(self, *vaults: str) -> Iterator[None]:
-        """Only one process at a time looks after each of the vaults; ConfigError where another one does."""
+        """Only one process at a time looks after each of the vaults; HeldError where another one does."""
         with holding_all(self._engine, [f"vault {vault}" for vault in vaults]) as taken:
             if taken:
-                raise ConfigError(f"database: another keeper looks after {taken.removeprefix('vault ')}")
+                raise HeldError(f"database: another keeper looks after {taken.removeprefix('vault ')}")
             yield
 
     # ------------------------------------------------------------ runs

@@ -24,13 +24,13 @@ from web3.types import BlockIdentifier, TxReceipt
 from offchain import policy
 from offchain.aggregators import Aggregator, ask, compared, improve, requests_for, venues
 from offchain.chain.contracts import address_of, bind
-from offchain.chain.errors import BusyError, ConfigError
+from offchain.chain.errors import BusyError, ConfigError, HeldError
 from offchain.chain.lens import read_one
 from offchain.chain.pools import PoolSource
 from offchain.chain.rpc import agree
 from offchain.chain.sender import Sender, revert_reason
 from offchain.chain.signer import Signer
-from offchain.chain.vault import Snapshot, block_at, latest_block
+from offchain.chain.vault import Snapshot, block_at, deadline_after, latest_block
 from offchain.keeper.costs import Entry
 from offchain.keeper.decide import Decision, Planner, decide, waiting
 from offchain.keeper.dispatch import Dispatch, Fate
@@ -136,8 +136,7 @@ class Keeper:
         try:
             return self._act(snapshot, decision)
         except BusyError as error:
-            log.info("left to another keeper", vault=snapshot.vault, reason=str(error))
-            return _outcome(Status.SKIPPED, str(error), snapshot, decision)
+            return self._left(str(error), snapshot, decision)
 
     # ------------------------------------------------------------ decide
 
@@ -256,7 +255,7 @@ class Keeper:
     def _act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         assert decision.plan is not None
         self._nodes_agree(snapshot)
-        deadline = snapshot.block.time + self.deadline_seconds
+        deadline = deadline_after(self.web3, snapshot.block, self.deadline_seconds)
         run = self.journal.plan(
             snapshot.vault,
             snapshot.chain_id,
@@ -280,8 +279,10 @@ class Keeper:
             reason = "not simulated and not sent: no keystore and no simulate_as is named"
             self.journal.dry(run, reason)
             return _outcome(Status.PLANNED, reason, snapshot, decision)
-        refusal = _simulate(call, caller)
-        if refusal:
+        if refusal := _simulate(call, caller):
+            if why := self._outrun(snapshot):
+                self.journal.dry(run, why)
+                return self._left(why, snapshot, decision)
             return self._failed(run, f"the vault refuses in simulation: {refusal}", snapshot, decision)
         self.journal.simulated(run)
         if refusal := self.sender.refusal:
@@ -298,11 +299,27 @@ class Keeper:
         agree(self.web3, snapshot.block, [(vault.address, vault.encode_abi("head"), snapshot.head)])
 
     def _submit(self, run: int, call: ContractFunction, snapshot: Snapshot, decision: Decision) -> Outcome:
-        fate = self.dispatch.submit(run, call)
+        fate = self.dispatch.submit(run, call, partial(self._outrun, snapshot))
+        if fate.status == Status.SKIPPED:
+            return self._left(fate.reason, snapshot, decision)
         if fate.status == Status.FAILED:
             return self._failed(run, fate.reason, snapshot, decision, fate.tx_hash, fate.receipt)
         reason = fate.reason if fate.status in (Status.SENT, Status.MINED) else decision.reason
         return _outcome(fate.status, reason, snapshot, decision, fate.tx_hash, fate.receipt)
+
+    def _outrun(self, snapshot: Snapshot) -> str:
+        """That the vault is not, or will not be, what the decision rests on; "" where it is."""
+        head = bind(self.web3, "Vault", self.vault).functions.head()
+        heads = ["0x" + head.call().hex()]
+        with contextlib.suppress(Web3RPCError):  # a node that knows no pending block
+            heads.append("0x" + head.call(block_identifier="pending").hex())
+        if set(heads) == {snapshot.head}:
+            return ""
+        return f"another keeper was first: the vault has changed since block {snapshot.block.number}"
+
+    def _left(self, reason: str, snapshot: Snapshot, decision: Decision) -> Outcome:
+        log.info("left to another keeper", vault=snapshot.vault, reason=reason)
+        return _outcome(Status.SKIPPED, reason, snapshot, decision)
 
     def _failed(
         self,
@@ -457,7 +474,7 @@ def _locked(settings: Settings) -> Iterator[IO[str]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"journal: another keeper is using {settings.journal}") from None
+            raise HeldError(f"journal: another keeper is using {settings.journal}") from None
         yield file
 
 

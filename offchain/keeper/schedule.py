@@ -25,12 +25,13 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_when_event_set,
+    wait_fixed,
     wait_random_exponential,
 )
 from tenacity.nap import sleep_using_event
 from web3 import Web3
 
-from offchain.chain.errors import NODE_ERRORS, ConfigError, JournalError
+from offchain.chain.errors import NODE_ERRORS, ConfigError, HeldError, JournalError
 from offchain.chain.oracle import read_prices
 from offchain.chain.sender import Sender
 from offchain.chain.vault import Snapshot, block_at
@@ -52,6 +53,7 @@ __all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_
 
 REBALANCE, TARGETS = "rebalance", "targets"  # names of jobs
 LONGEST_PAUSE = 60  # seconds between two tries while the node is away
+STANDBY_SECONDS = 5.0  # between two looks whether another keeper is still there
 SETTLE_SECONDS = 12.0  # between two looks at what was sent, however far the vault's next look is
 CLOCK_SECONDS = 1.0  # at most between two looks at the clocks: one that is set is noticed within that
 SUBSCRIBED_POLL_SECONDS = 30.0  # between two polls while a subscription tells of blocks
@@ -482,16 +484,19 @@ def _tick(outside: Outside, stop: threading.Event) -> None:
 
 
 def run_settings(settings: Settings, web3: Web3, stop: threading.Event | None = None) -> None:
-    """Keep all the vaults that the settings name, until a signal or `stop`. ConfigError where a setting is wrong."""
+    """Keep all the vaults that the settings name, until a signal or `stop`. ConfigError where a setting is wrong.
+
+    While another keeper has the journal or one of the vaults this one stands by.
+    """
     kept = settings.kept()
     if not kept:
         names = "vault" if settings.executor else "vault, executor"
         raise ConfigError(f"{names}: not set (in evenkeel.toml, or EVENKEEL_VAULT; several: vaults)")
-    sender = Sender.from_settings(web3, settings)
+    sender, stop = Sender.from_settings(web3, settings), stop or threading.Event()
     rhythms = [_rhythm(table) for table in kept]
     with (
-        journal_of(settings, [table.address for table in kept]) as journal,
         watching(settings, web3, sender) as outside,
+        _held(settings, [table.address for table in kept], outside.watch, stop) as journal,
         _slots(settings) as slots,
     ):
         jobs = []
@@ -501,6 +506,35 @@ def run_settings(settings: Settings, web3: Web3, stop: threading.Event | None = 
                 jobs.append(_strategy_job(settings, table.strategy, web3, sender, journal, table.address))
         heads = _heads(settings, web3, settings.lens or "")
         run(jobs, sender=sender, stop=stop, outside=outside, heads=heads, slots=slots)
+
+
+@contextmanager
+def _held(
+    settings: Settings, vaults: Sequence[str], watch: Watch, stop: threading.Event
+) -> Iterator[Journal]:
+    """The journal and the vaults; while another keeper has them this one stands by, to take its place."""
+
+    def stands_by(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            log.warning(
+                "stands by, to take over when it ends",
+                reason=str(state.outcome and state.outcome.exception()),
+            )
+        watch.note(standby=True)
+        watch.beat()
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(HeldError),
+        wait=wait_fixed(STANDBY_SECONDS),
+        stop=stop_when_event_set(stop),
+        sleep=sleep_using_event(stop),
+        before_sleep=stands_by,
+        reraise=True,
+    )
+    with ExitStack() as opened:
+        journal = retrying(lambda: opened.enter_context(journal_of(settings, vaults)))
+        watch.note(standby=False)
+        yield journal
 
 
 def serve_fillers(

@@ -19,7 +19,7 @@ from offchain import policy
 from offchain.chain.contracts import bind
 from offchain.chain.errors import BusyError, ConfigError
 from offchain.chain.sender import Sender
-from offchain.chain.vault import Snapshot, latest_block, read_vault, symbols
+from offchain.chain.vault import Snapshot, deadline_after, latest_block, read_vault, symbols
 from offchain.errors import EvenkeelError
 from offchain.keeper.decide import canonical_json
 from offchain.keeper.dispatch import Dispatch, Fate
@@ -240,7 +240,7 @@ class Strategist:
             snapshot.block.number,
             reason,
             record,
-            snapshot.block.time + self.deadline_seconds,
+            deadline_after(self.web3, snapshot.block, self.deadline_seconds),
         )
         caller = caller_of(self.sender, self.simulate_as)
         try:

@@ -46,6 +46,7 @@ __all__ = [
     "words_of",
 ]
 
+AWAY_SECONDS = 60  # so long looks may fail for something that is away before that counts as failures in a row
 TEXT = 300  # characters of a reason that others wrote
 ERROR, NODE_AWAY, BUSY, HALTED = "error", "node_away", "busy", "halted"
 RESULTS = (*map(str, Status), ERROR, NODE_AWAY, BUSY, HALTED)  # of a look
@@ -112,6 +113,9 @@ class VaultSeen:
     looked_at: float | None = None  # end of the last look
     due_at: float | None = None  # when the next look has to start
     failures_in_a_row: int = 0
+    away_since: float | None = (
+        None  # clock; something is waited for that the probe finds there, or has not asked
+    )
     exceptions_in_a_row: int = 0
     halted_until: float | None = None
     looks: Counter[str] = field(default_factory=Counter)
@@ -164,6 +168,7 @@ class Facts:
     database: bool | None  # whether it answered; None: not asked yet
     kill_switch: str  # the file, while it exists
     sends: bool
+    standby: bool = False  # another keeper has the journal or the vaults
 
 
 class Watch:
@@ -180,6 +185,9 @@ class Watch:
         self.max_exceptions = max_exceptions
         self.clock, self._wall, self._lock = clock, wall, threading.RLock()
         self._vaults: dict[str, VaultSeen] = {}
+        self._probed: dict[
+            Reason, bool
+        ] = {}  # whether it answered the probe: what does not has its own alert
         self._facts = Facts(
             0, 0, None, (), None, None, {}, {}, (), chain_id, None, kill_switch="", sends=False
         )
@@ -226,7 +234,7 @@ class Watch:
             seen = self._of(vault)
             seen.started_at = self.clock()  # it moves
             words = words_of(error) if isinstance(error, RelayUnavailable) else "the node does not answer"
-            self._failure(seen, reason_of_error(error), words)
+            self._waits(seen, reason_of_error(error), words)
 
     def looked(self, vault: str, outcome: Outcome) -> None:
         """A look ended with an outcome."""
@@ -238,6 +246,7 @@ class Watch:
             if outcome.status in (Status.SKIPPED, Status.SIMULATED, Status.PLANNED):
                 seen.not_traded[kind_of(outcome.reason)] += 1
             seen.exceptions_in_a_row, halted, seen.halted_until = 0, seen.halted_until, None
+            seen.away_since = None
             if outcome.status == Status.FAILED:
                 self._failure(seen, reason_of(outcome.reason), plain(outcome.reason))
             elif outcome.status != Status.SENT and not outcome.reason.startswith(_PAUSING):
@@ -258,11 +267,13 @@ class Watch:
         with self._lock:
             seen = self._of(vault)
             self._end(seen, NODE_AWAY if isinstance(error, NODE_ERRORS) else ERROR)
-            self._failure(seen, reason, words_of(error))
+            if waited_for:
+                self._waits(seen, reason, words_of(error))
+            else:
+                self._failure(seen, reason, words_of(error))
+                self._count(seen)
             if reason == Reason.DATABASE:
                 self._facts = replace(self._facts, database=False)
-            if not waited_for:
-                self._count(seen)
         if isinstance(error, NODE_ERRORS):
             log.warning("stopped while the node was away", vault=vault, error=words_of(error))
         elif known:
@@ -305,7 +316,19 @@ class Watch:
     def _failure(self, seen: VaultSeen, reason: Reason, detail: str) -> None:
         seen.failures[reason] += 1
         seen.failures_in_a_row += 1
+        seen.reason, seen.detail, seen.away_since = reason, detail, None
+
+    def _waits(self, seen: VaultSeen, reason: Reason, detail: str) -> None:
+        """Something is away and waited for. In a row it counts where nothing else tells of it: when looks have failed
+        for a minute although the probe finds it there.
+        """
+        seen.failures[reason] += 1
         seen.reason, seen.detail = reason, detail
+        now = self.clock()
+        if seen.away_since is None or self._probed.get(reason) is False:
+            seen.away_since = now
+        if now - seen.away_since >= AWAY_SECONDS:
+            seen.failures_in_a_row += 1
 
     def _count(self, seen: VaultSeen) -> None:
         seen.exceptions_in_a_row += 1
@@ -331,6 +354,7 @@ class Watch:
         names: Mapping[str, str] | None = None,
         kill_switch: str | None = None,
         sends: bool | None = None,
+        standby: bool | None = None,
     ) -> None:
         """What a probe found (offchain.keeper.probe); what is left out stays as it was."""
         found = {
@@ -340,8 +364,13 @@ class Watch:
             "endpoints": None if endpoints is None else tuple(endpoints),
             "kill_switch": kill_switch,
             "sends": sends,
+            "standby": standby,
         }
         with self._lock:
+            if node is not None:
+                self._probed[Reason.NODE] = node.answers
+            if database is not None:
+                self._probed[Reason.DATABASE] = database
             new: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
             if self._facts.expected_chain is None and node is not None:
                 new["expected_chain"] = node.chain_id

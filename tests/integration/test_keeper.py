@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from offchain import policy
 from offchain.chain.events import vault_events
 from offchain.chain.pools import read_pools
 from offchain.chain.sender import Sender
-from offchain.chain.vault import latest_block, read_vault
+from offchain.chain.vault import BlockRef, deadline_after, latest_block, read_vault
 from offchain.cli import app
 from offchain.demo.market import Day
 from offchain.demo.world import World
@@ -123,6 +124,22 @@ def test_waits_for_the_cooldown(world: World, keeper: Keeper) -> None:
     later(world, 60, again)
     assert keeper.once().status == Status.CONFIRMED
     assert sent_by_keeper(world) == 2
+
+
+def test_on_a_chain_that_stood_still_the_deadline_counts_from_the_next_block(
+    world: World, keeper: Keeper
+) -> None:
+    later(world, 3_600, JUMP)
+    world.chain._rpc("evm_increaseTime", [3 * keeper.deadline_seconds])
+    outcome = keeper.once()
+    assert outcome.status == Status.CONFIRMED, outcome.reason
+    assert world.chain.now - outcome.snapshot.block.time > keeper.deadline_seconds  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("pending", "deadline"), [(900, 1_060), (1_050, 1_110), (10**9, 1_060 + DAY)])
+def test_a_pending_block_far_away_is_not_believed(pending: int, deadline: int) -> None:
+    web3: Any = SimpleNamespace(eth=SimpleNamespace(get_block=lambda _: {"timestamp": pending}))
+    assert deadline_after(web3, BlockRef(7, "0x", 1_000), 60) == deadline
 
 
 def test_refuses_what_the_policy_refuses(world: World, vault: Contract, journal: Journal) -> None:

@@ -25,7 +25,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.types import RPCEndpoint
 
-from offchain.chain.errors import ConfigError, JournalError
+from offchain.chain.errors import HeldError, JournalError
 from offchain.chain.sender import Sender
 from offchain.demo.world import World
 from offchain.keeper.journal import Journal, Status
@@ -290,8 +290,9 @@ def test_two_keepers_with_a_journal_each_on_one_vault(stage: Stage, tmp_path: Pa
     first = stage.keeper(one, receipt_timeout_seconds=0)
     assert first.once().status == Status.SENT
     late = stage.keeper(other, receipt_timeout_seconds=0).once()
-    assert late.status == Status.FAILED  # on top of the pending block there is nothing to do any more
-    assert late.reason.startswith("the vault refuses in simulation: ")
+    assert late.status == Status.SKIPPED  # on top of the pending block there is nothing to do any more
+    assert late.reason.startswith("another keeper was first: the vault has changed since block ")
+    assert [run.status for run in other.runs()] == [Status.SKIPPED]
     stage.chain.automine(True)
     stage.chain.mine_blocks()
     assert first.once().status == Status.SKIPPED
@@ -367,7 +368,7 @@ def test_a_keeper_on_a_shared_database_and_a_second_one_that_is_refused(
     with from_settings(load_settings(), stage.chain.web3) as found:
         assert replace(found, planner=stage.planner).once().status == Status.CONFIRMED
         again = from_settings(load_settings(), stage.chain.web3)
-        with pytest.raises(ConfigError, match="database: another keeper looks after"):
+        with pytest.raises(HeldError, match="database: another keeper looks after"):
             again.__enter__()
     with from_settings(load_settings(), stage.chain.web3) as found:
         assert replace(found, planner=stage.planner).once().status == Status.SKIPPED

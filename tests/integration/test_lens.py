@@ -13,9 +13,10 @@ from web3.exceptions import Web3RPCError
 from web3.types import RPCEndpoint
 
 from offchain.chain import lens as chain_lens
+from offchain.chain.contracts import bind
 from offchain.chain.errors import ChainError, ConfigError
 from offchain.chain.lens import read_one, read_vaults
-from offchain.chain.vault import BlockRef, latest_block, read_vault
+from offchain.chain.vault import BlockRef, latest_block, read_vault, storable
 from offchain.demo.world import World, build_world
 from offchain.keeper.decide import waiting
 from offchain.keeper.journal import Journal
@@ -106,6 +107,47 @@ def test_reads_the_same_where_something_is_broken(world: World, addresses: list[
     # a token that does not answer is left alone only by the vault that has it in quarantine
     readable = {"token": [2], "feed": list(range(6)), "oracle": []}[broken]
     assert [i for i, snapshot in enumerate(found) if snapshot is not None] == readable
+
+
+def test_a_basket_that_no_vault_can_store_is_refused_before_anybody_reckons_with_it(
+    world: World, addresses: list[str]
+) -> None:
+    """A digit that a bad node changed: ten to the power of that many decimals takes for ever."""
+    web3, vault = world.chain.web3, bind(world.chain.web3, "Vault", addresses[0])
+    asks = vault.encode_abi("basket")
+    answer = web3.eth.call({"to": vault.address, "data": asks}).hex()
+
+    class Bad(HTTPProvider):
+        def make_request(self, method: RPCEndpoint, params: Any) -> Any:
+            if method == "eth_call" and params[0].get("data") == asks:
+                word = 3 * 64  # offset, length, token, decimals
+                return {"jsonrpc": "2.0", "id": 1, "result": f"0x{answer[:word]}7{answer[word + 1 :]}"}
+            return super().make_request(method, params)
+
+    with pytest.raises(ChainError, match="answers what no vault can store"):
+        read_vault(Web3(Bad(world.chain.url)), vault.address)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decimals": 25},
+        {"target_bps": 10_001},
+        {"max_target_bps": 2**40},
+        {"mode": 4},
+        {"calendar_every": 0},
+        {"cooldown_seconds": 2**40},
+        {"opened_at": 2**40},
+    ],
+)
+def test_what_a_vault_can_store(world: World, addresses: list[str], changes: dict[str, Any]) -> None:
+    state = read_vault(world.chain.web3, addresses[0]).state
+    parts: list[Any] = [state.assets[0], state.rules, state.session]
+    assert storable(state.assets, state.rules, state.session, state.time)
+    assert not storable(state.assets, state.rules, state.session, 2**40)
+    assert not storable((), state.rules, state.session)
+    changed = [replace(part, **changes) if hasattr(part, next(iter(changes))) else part for part in parts]
+    assert not storable((changed[0], *state.assets[1:]), *changed[1:])
 
 
 def test_reads_at_an_earlier_block(world: World, addresses: list[str]) -> None:

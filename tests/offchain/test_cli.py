@@ -108,14 +108,17 @@ def test_keeper_run_names_the_setting_to_fix(extra: str, message: str) -> None:
 def test_two_keepers_do_not_share_a_journal(tmp_path: Path) -> None:
     from web3 import Web3
 
+    from offchain.chain.errors import HeldError
     from offchain.keeper.loop import from_settings
     from offchain.settings import load_settings
 
     write_settings(f'v2_factories = ["{VAULT}"]\njournal = "{tmp_path / "j.sqlite"}"')
-    with from_settings(load_settings(), Web3()):
-        result = evenkeel("keeper", "run")
-    assert result.exit_code == 2
-    assert "journal: another keeper is using" in result.stderr
+    with (
+        from_settings(load_settings(), Web3()),
+        pytest.raises(HeldError, match="journal: another keeper is using"),
+        from_settings(load_settings(), Web3()),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 from web3 import Web3
 
-from offchain.chain.errors import ConfigError, JournalError
+from offchain.chain.errors import ConfigError, HeldError, JournalError
 from offchain.cli import app
 from offchain.keeper import database
 from offchain.keeper.database import SCHEMA, open_database
@@ -180,6 +180,15 @@ def test_a_file_that_is_no_journal_is_a_clear_error(path: Path) -> None:
         Journal(path)
 
 
+def test_a_file_that_is_locked_may_come_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(JournalError, match=r"journal: cannot use .* locked"):
+            Journal(path)
+    Journal(path).close()
+
+
 def test_a_folder_that_is_missing_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="journal: cannot use"):
         Journal(tmp_path / "nowhere" / "journal.sqlite")
@@ -202,7 +211,7 @@ def test_an_address_that_cannot_be_used_is_not_repeated(address: str, message: s
 @pytest.mark.parametrize("password", [PASSWORD, "wrong-hunter2"])
 def test_a_password_is_in_no_message(postgres: Postgres, password: str) -> None:  # noqa: F811
     name = "postgres" if password != PASSWORD else "missing"
-    with pytest.raises(ConfigError, match="database: cannot use postgresql") as caught:
+    with pytest.raises(JournalError, match="database: cannot use postgresql") as caught:
         Journal(postgres.address(name, password))
     assert password not in str(caught.value)
     assert password not in repr(caught.value.__context__ or "")
@@ -275,7 +284,7 @@ def test_one_keeper_a_vault_where_the_database_is_shared(postgres: Postgres) -> 
     url = postgres.url()
     one, other = Journal(url), Journal(url)
     with one.hold(VAULT):
-        with pytest.raises(ConfigError, match="another keeper looks after"), other.hold(VAULT):
+        with pytest.raises(HeldError, match="another keeper looks after"), other.hold(VAULT):
             pass
         with other.hold(SENDER):
             pass

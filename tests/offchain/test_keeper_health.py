@@ -97,6 +97,16 @@ def test_before_the_first_look_it_is_not_ready() -> None:
     assert answer(watch)[0]  # the other vault is looked after
 
 
+def test_a_keeper_that_stands_by_is_alive_and_not_ready() -> None:
+    watch = watched(Clock())
+    watch.note(standby=True)
+    watch.beat()
+    assert alive(watch.facts(), LIMITS)[0]
+    assert (kinds(watch), answer(watch)[0]) == (["standby"], False)
+    watch.note(standby=False)
+    assert (kinds(watch), answer(watch)[0]) == ([], True)
+
+
 @pytest.mark.parametrize(("age", "wrong"), [(300, []), (301, ["stale_block"])])
 def test_the_age_of_the_newest_block(age: int, wrong: list[str]) -> None:
     clock = Clock()

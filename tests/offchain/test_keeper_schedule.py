@@ -15,15 +15,16 @@ import requests
 import structlog
 from structlog.testing import capture_logs
 
-from offchain.chain.errors import ConfigError, JournalError
+from offchain.chain.errors import ConfigError, HeldError, JournalError
 from offchain.cli.common import _log_to_stderr
 from offchain.errors import EvenkeelError
 from offchain.keeper import schedule
 from offchain.keeper.database import open_database
 from offchain.keeper.journal import Status
+from offchain.keeper.loop import journal_of
 from offchain.keeper.outside import Outside
 from offchain.keeper.rhythm import Rhythm
-from offchain.keeper.schedule import TARGETS, Heads, Job, Slots, Worker, look, run, run_settings
+from offchain.keeper.schedule import TARGETS, Heads, Job, Slots, Worker, _held, look, run, run_settings
 from offchain.keeper.watch import Watch
 from offchain.settings import load_settings
 from tests.support.keeper_seen import OTHER, VAULT, outcome, snapshot
@@ -575,3 +576,45 @@ def test_a_schedule_that_is_none_is_named_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         run_settings(load_settings(**settings), None)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- another keeper is there
+
+
+def test_a_second_keeper_stands_by_and_takes_the_first_one_s_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "STANDBY_SECONDS", 0.01)
+    settings, watch, stop = load_settings(vault=VAULT), Watch(), threading.Event()
+    waits, has, leave = threading.Event(), threading.Event(), threading.Event()
+    beat = watch.beat
+
+    def beats() -> None:
+        beat()
+        waits.set()
+
+    monkeypatch.setattr(watch, "beat", beats)
+
+    def second() -> None:
+        with _held(settings, [VAULT], watch, stop):
+            has.set()
+            leave.wait(PATIENCE)
+
+    with journal_of(settings, [VAULT]):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(PATIENCE)
+        assert (watch.facts().standby, has.is_set()) == (True, False)
+    assert has.wait(PATIENCE)
+    assert not watch.facts().standby
+    leave.set()
+    thread.join(PATIENCE)
+
+
+def test_a_keeper_that_stands_by_ends_at_the_stop() -> None:
+    settings, stop = load_settings(vault=VAULT), threading.Event()
+    stop.set()
+    with (
+        journal_of(settings, [VAULT]),
+        pytest.raises(HeldError, match="journal: another keeper is using"),
+        _held(settings, [VAULT], Watch(), stop),
+    ):
+        pass
