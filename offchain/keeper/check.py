@@ -8,6 +8,7 @@ Each check gives findings: what was tried, whether it works, what was found and 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -20,32 +21,38 @@ from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import requests
 from eth_typing import BlockNumber, ChecksumAddress
-from web3 import Web3
+from sqlalchemy import text
+from web3 import AsyncWeb3, Web3, WebSocketProvider
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError
 
 from offchain import policy
 from offchain.aggregators import VENUES, venues
-from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
+from offchain.chain.contracts import ERC20, ZERO, address_of, bind, bind_abi
 from offchain.chain.errors import NODE_ERRORS, ChainError, ConfigError, TransactionError
 from offchain.chain.lens import read_vaults
 from offchain.chain.oracle import price_status
 from offchain.chain.pools import PoolSource, discover
+from offchain.chain.registry import batched, vaults_of
 from offchain.chain.rpc import Nodes, WrongChain, nodes_from
 from offchain.chain.rpc_rules import hidden
 from offchain.chain.sender import ETHER, Sender
 from offchain.chain.signer import METHOD_NOT_FOUND
 from offchain.chain.vault import KEEPER_ROLE, STRATEGIST_ROLE, Snapshot, latest_block, read_vault
-from offchain.keeper.database import SCHEMA, version_of
+from offchain.errors import EvenkeelError
+from offchain.extras import how_to_install
+from offchain.keeper.database import SCHEMA, open_database, reading, version_of
 from offchain.keeper.health import Limits, low_gas_wei
 from offchain.keeper.market import Sources, need_factories, pairs, read_gas_price
+from offchain.keeper.rhythm import Rhythm
 from offchain.keeper.sanity import Limits as SanityLimits
 from offchain.keeper.sanity import Sanity, market_refusal
 from offchain.keeper.ticker import Ticker
 from offchain.keeper.watch import AccountSeen, NodeSeen, words_of
-from offchain.settings import SECRETS_FOLDER, Settings
+from offchain.settings import SECRETS_FOLDER, Settings, StrategySettings
 
 __all__ = ["Finding", "State", "check", "need_contracts"]
 
@@ -53,10 +60,12 @@ NODE_SECONDS = 8.0  # a node that takes longer is no use to a keeper
 STATE_DEPTH = (
     64  # blocks back that the keeper may read state of (offchain.keeper.dispatch): no archive needed
 )
+SAMPLE = 3  # vaults of a factory that are looked at
 TIMES = 5  # in a row, that a contract is not what it should be, before that is believed
 NOT_SAID: tuple[type[Exception], ...] = (ChainError, WrongChain, *NODE_ERRORS)
 CLOCK_SECONDS = 30  # by which this machine's clock may be behind the chain's
 WEBHOOK_SECONDS = 10
+OTHERS = {"auction": ("Auction", "grace_seconds"), "taker": ("Taker", "owner"), "zap": ("Zap", "executor")}
 EXECUTE = "0x09c5eabe"  # execute(bytes), what the executor answers
 
 
@@ -101,6 +110,10 @@ def check(settings: Settings, *, send_test_alert: bool = False) -> list[Finding]
         ("database", "database", _database),
         ("metrics", "metrics_port", _metrics),
         ("alerts", "alert_webhook_url", lambda seen: _alerts(seen, send_test_alert)),
+        ("schedule", "cron, timezone", _schedules),
+        ("strategy", "vaults.strategy", _strategies),
+        ("queue", "database", _queue),
+        ("new blocks", "ws_url", _subscription),
         ("venues", "aggregators", _venues),
         ("private relay", "private_rpc_url", _relay),
     ]
@@ -108,6 +121,7 @@ def check(settings: Settings, *, send_test_alert: bool = False) -> list[Finding]
         ("vault", "vault", _vaults),
         ("registry", "factory", _registry),
         ("executor", "executor", _executor),
+        ("contracts", "auction, taker, zap", _others),
         ("pools", "v2_factories, v3_factories", _pools),
         ("tokens", "hub, native_token", _tokens),
         ("lens", "lens", _lens),
@@ -167,6 +181,8 @@ def _tried(
     """The check's findings, and its end as one where it is an error."""
     try:
         yield from one(seen)
+    except ModuleNotFoundError as error:
+        yield Finding(what, State.FAILED, how_to_install(error), setting)
     except Exception as error:
         words, named = words_of(error), setting
         start = words.split(":", 1)[0]
@@ -261,7 +277,10 @@ def _database(seen: _Seen) -> Iterator[Finding]:
         yield from _file(settings.journal)
         return
     version = version_of(settings.database.get_secret_value())
-    if version == SCHEMA:
+    if _is_newer(version):
+        said = f"PostgreSQL answers; written by a newer evenkeel (schema {version}): upgrade the program"
+        yield Finding("database", State.FAILED, said, "database")
+    elif version == SCHEMA:
         yield Finding("database", State.OK, f"PostgreSQL answers; schema {version}")
     else:
         said = "has no tables yet" if version is None else f"has schema {version}, this program {SCHEMA}"
@@ -277,9 +296,18 @@ def _file(path: Path) -> Iterator[Finding]:
         yield Finding("database", State.OK, f"{path} will be made by the keeper at its start")
         return
     version = version_of(path)
+    if _is_newer(version):
+        said = f"{path} was written by a newer evenkeel (schema {version}): upgrade the program"
+        yield Finding("database", State.FAILED, said, "journal")
+        return
     in_use = "; a keeper uses it now" if _is_locked(path) else ""
     said = f"{path}, schema {version}" if version == SCHEMA else f"{path}, migrated at the keeper's start"
     yield Finding("database", State.OK, said + in_use)
+
+
+def _is_newer(version: str | None) -> bool:
+    """Whether `keeper run` would refuse the database for its schema."""
+    return version is not None and version > SCHEMA
 
 
 def _is_locked(path: Path) -> bool:
@@ -334,6 +362,97 @@ def _alerts(seen: _Seen, send: bool) -> Iterator[Finding]:
     taken = 200 <= answer.status_code < 300
     said = "the test alert was taken" if taken else f"HTTP {answer.status_code}"
     yield Finding("alerts", State.OK if taken else State.FAILED, said, "" if taken else "alert_webhook_url")
+
+
+def _schedules(seen: _Seen) -> Iterator[Finding]:
+    """Cron lines and time zones, as `keeper run` reads them."""
+    tables = seen.settings.kept() or [seen.settings.of(ZERO)]  # of a factory's vaults: what is for all
+    rhythms: dict[tuple[Any, ...], list[str]] = {}
+    for one in tables:
+        key = (one.interval_seconds, one.cron, one.timezone or "UTC", bool(one.on_block), bool(one.on_price))
+        rhythms.setdefault(key, []).append(one.address)
+    for key, vaults in rhythms.items():
+        of = f" of vault {vaults[0]}" if len(rhythms) > 1 else ""
+        more = f" and {len(vaults) - 1} more" if of and len(vaults) > 1 else ""
+        yield _rhythm(f"schedule{of}{more}", *key)
+
+
+def _rhythm(what: str, *rhythm: Any) -> Finding:
+    try:
+        return Finding(what, State.OK, str(Rhythm(*rhythm)))
+    except ConfigError as error:
+        setting, _, words = str(error).partition(": ")
+        return Finding(what, State.FAILED, words, setting)
+
+
+def _strategies(seen: _Seen) -> Iterator[Finding]:
+    """Each strategy is made, as at the start of `keeper run`; a history in files is read."""
+    for vault in seen.settings.kept():
+        if (strategy := vault.strategy) is None:
+            continue
+        what, setting = f"strategy of vault {vault.address}", "vaults.strategy"
+        timed = _rhythm(what, strategy.interval_seconds, strategy.cron, strategy.timezone)
+        if timed.state == State.FAILED:
+            yield timed
+        try:
+            said = _strategy(strategy)
+        except ModuleNotFoundError as error:
+            yield Finding(what, State.FAILED, how_to_install(error), setting)
+        except EvenkeelError as error:
+            yield Finding(what, State.FAILED, words_of(error), setting)
+        else:
+            yield Finding(what, State.OK, f"{said}; {timed.said}" if timed.state == State.OK else said)
+
+
+def _strategy(settings: StrategySettings) -> str:
+    from offchain.data import load
+    from offchain.keeper.targets import FromHistory
+
+    made = FromHistory.of(settings)
+    if made.data.source not in ("csv", "parquet"):
+        return f"{settings.name} is made; its history ({made.data.source}) was not asked for"
+    market = load(made.data).market
+    return f"{settings.name} is made; {len(market.dates)} rows of {', '.join(market.names)}"
+
+
+def _queue(seen: _Seen) -> Iterator[Finding]:
+    """What a fleet needs besides the journal: PostgreSQL, its packages, its queue."""
+    if not _is_fleet(seen.settings):
+        return
+    from offchain.keeper.fleet import postgres_of
+
+    address, found = postgres_of(seen.settings), False
+    if version_of(address) == SCHEMA:
+        engine = open_database(address)
+        try:
+            with reading(engine) as db:
+                found = db.scalar(text("select to_regclass('procrastinate_jobs')")) is not None
+        finally:
+            engine.dispose()
+    said = "is there" if found else "will be made by the first worker at its start"
+    yield Finding("queue", State.OK, f"the fleet's queue {said}")
+
+
+def _is_fleet(settings: Settings) -> bool:
+    """Whether only a fleet could keep these vaults: a factory's, and not to fill their auctions."""
+    return settings.factory is not None and not settings.kept() and settings.taker is None
+
+
+def _subscription(seen: _Seen) -> Iterator[Finding]:
+    if (url := seen.settings.ws_url) is None:
+        return
+    try:
+        asyncio.run(_subscribe(url.get_secret_value()))
+    except Exception as error:  # of whatever library: its words may hold the address
+        said = f"no subscription ({type(error).__name__}): blocks are polled for"
+        yield Finding("new blocks", State.WARNING, said, "ws_url")
+    else:
+        yield Finding("new blocks", State.OK, "the WebSocket tells of new blocks")
+
+
+async def _subscribe(url: str) -> None:
+    async with asyncio.timeout(NODE_SECONDS), AsyncWeb3(WebSocketProvider(url)) as web3:
+        await web3.eth.subscribe("newHeads")
 
 
 def _venues(seen: _Seen) -> Iterator[Finding]:
@@ -487,7 +606,8 @@ def _vault(seen: _Seen, snapshot: Snapshot, strategy: bool) -> Iterator[Finding]
     if seen.account is None:
         return
     roles = bind(_web3(seen), "Vault", snapshot.vault).functions.roles(seen.account).call()
-    for name, role, wanted in (("keeper", KEEPER_ROLE, True), ("strategist", STRATEGIST_ROLE, strategy)):
+    keeps = seen.settings.taker is None  # a filler needs no role
+    for name, role, wanted in (("keeper", KEEPER_ROLE, keeps), ("strategist", STRATEGIST_ROLE, strategy)):
         if roles & role:
             yield Finding(what, State.OK, f"{seen.account} has the {name} role")
         elif wanted:
@@ -505,10 +625,47 @@ def _named_vaults(settings: Settings) -> list[tuple[str, bool]]:
 
 
 def _registry(seen: _Seen) -> Iterator[Finding]:
-    factory = getattr(seen.settings, "factory", None)
-    if factory:
-        count = bind(_web3(seen), "VaultFactory", factory).functions.vault_count().call()
-        yield Finding("registry", State.OK, f"{factory} has {count} vaults")
+    """The factory's vaults; the first of those that the account may keep are looked at like named ones."""
+    settings, web3, account = seen.settings, _web3(seen), seen.account
+    if settings.factory is None:
+        return
+    vaults = vaults_of(web3, settings.factory)
+    yield Finding("registry", State.OK, f"{settings.factory} has {len(vaults)} vaults")
+    if not _is_fleet(settings):
+        return
+    if account is None:
+        said = "whose vaults? set the account with the keeper role"
+        yield Finding("registry", State.FAILED, said, "keystore, account, signer_url or simulate_as")
+        return
+    roles = batched(web3, [bind(web3, "Vault", vault).functions.roles(account) for vault in vaults])
+    mine = [vault for vault, held in zip(vaults, roles, strict=True) if int(held) & KEEPER_ROLE]
+    said = f"{account} has the keeper role of {len(mine)} of them"
+    if not mine:
+        yield Finding("registry", State.FAILED, said, "factory, keystore, account or simulate_as")
+        return
+    yield Finding("registry", State.OK, f"{said}; looked at here: {min(len(mine), SAMPLE)}")
+    seen.snapshots = []
+    for vault in mine[:SAMPLE]:
+        seen.snapshots.append(snapshot := read_vault(web3, vault))
+        yield from _vault(seen, snapshot, False)
+
+
+def _others(seen: _Seen) -> Iterator[Finding]:
+    """The filler's contracts and the Zap are what the settings say."""
+    for name, (contract, view) in OTHERS.items():
+        address: str | None = getattr(seen.settings, name)
+        if address is None:
+            continue
+        try:
+            said = bind(_web3(seen), contract, address).get_function_by_name(view)().call()
+        except (BadFunctionCallOutput, ContractLogicError):
+            wrong = f"{address} does not answer {view}(): not the {contract}, or of another chain?"
+            yield Finding(name, State.FAILED, wrong, name)
+            continue
+        if name == "taker" and seen.signs and said != seen.account:
+            yield Finding(name, State.FAILED, f"{address} belongs to {said}, not to {seen.account}", name)
+        else:
+            yield Finding(name, State.OK, f"{address} answers")
 
 
 def _executor(seen: _Seen) -> Iterator[Finding]:
@@ -584,6 +741,7 @@ def _lens(seen: _Seen) -> Iterator[Finding]:
     lens = getattr(seen.settings, "lens", None)
     if not lens:
         return
+    read_vaults(_web3(seen), lens, [], latest_block(_web3(seen)))  # ConfigError where it is another contract
     vaults = [snapshot.vault for snapshot in seen.snapshots or []][:1]
     readable, _ = bind(_web3(seen), "VaultLens", lens).functions.states(vaults).call()
     if all(readable):
