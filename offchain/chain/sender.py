@@ -59,6 +59,22 @@ UNDERPRICED = (
     "price too low",
 )
 
+ERROR = "08c379a0"  # Error(string), what our contracts revert with
+PANIC = "4e487b71"  # Panic(uint256)
+PANICS = {
+    0x00: "inserted by the compiler",
+    0x01: "assertion failed",
+    0x11: "arithmetic overflow or underflow",
+    0x12: "division by zero",
+    0x21: "no member of the enum",
+    0x22: "storage of bytes is malformed",
+    0x31: "pop of an empty array",
+    0x32: "index out of bounds",
+    0x41: "too much memory",
+    0x51: "call of a function that is not set",
+}
+NO_REASON = "reverted without a reason"
+
 CONFIRMATIONS = {1: 12, 56: 15, 137: 32, 1337: 1, 31337: 1, 43114: 1}  # blocks, by chain id
 OTHER_CONFIRMATIONS = 12
 MOST_PENDING = 1_000  # transactions of one account that a node's pool may be believed to hold
@@ -349,17 +365,33 @@ def find_receipt(web3: Web3, tx_hash: str) -> TxReceipt | None:
 
 
 def revert_reason(error: Exception) -> str:
-    """The revert string inside a web3 error, else the error's own text."""
-    data = _revert_data(error)
-    if data is not None and data.startswith("0x08c379a0"):  # Error(string)
-        body = bytes.fromhex(data[10:])
-        length = int.from_bytes(body[32:64], "big")
-        return body[64 : 64 + length].decode(errors="replace")
+    """Why the call reverted, of a web3 error: the string, what a panic's code means, a custom error's selector.
+
+    Else the error's own text. Never "".
+    """
+    if reason := _reason_in(_revert_data(error)):
+        return reason
     text = _error_text(error)
     for prefix in ("execution reverted", "VM Exception while processing transaction: revert"):
         if text.startswith(prefix):
-            text = text.removeprefix(prefix).lstrip(": ") or "reverted without a reason"
+            text = text.removeprefix(prefix).lstrip(": ") or NO_REASON
     return text.strip() or type(error).__name__
+
+
+def _reason_in(data: str | None) -> str:
+    """What a reverted call put out, in words; "" where it says nothing."""
+    try:
+        raw = bytes.fromhex((data or "0x")[2:])
+    except ValueError:
+        return ""
+    selector, body = raw[:4].hex(), raw[4:]
+    if selector == ERROR:
+        length = int.from_bytes(body[32:64], "big")
+        return body[64 : 64 + length].decode(errors="replace") or NO_REASON
+    if selector == PANIC:
+        code = int.from_bytes(body[:32], "big")
+        return f"panic 0x{code:02x}: {PANICS.get(code, 'a code of no known meaning')}"
+    return f"custom error 0x{selector}" if len(raw) >= 4 else ""
 
 
 def is_revert(error: Exception) -> bool:

@@ -9,7 +9,7 @@ import requests
 from eth_abi.abi import encode
 from eth_account import Account
 from web3 import HTTPProvider, Web3
-from web3.exceptions import ContractLogicError
+from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -388,3 +388,21 @@ def test_revert_string_is_decoded_from_the_data() -> None:
     data = "0x08c379a0" + encode(["string"], ["bought past target"]).hex()
     assert revert_reason(ContractLogicError("execution reverted", data=data)) == "bought past target"
     assert revert_reason(ContractLogicError("execution reverted: paused")) == "paused"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("0x4e487b71" + f"{0x11:064x}", "panic 0x11: arithmetic overflow or underflow"),
+        ("0x4e487b71" + f"{0x99:064x}", "panic 0x99: a code of no known meaning"),
+        ("0xe450d38c" + "00" * 96, "custom error 0xe450d38c"),
+        ("0x08c379a0" + encode(["string"], [""]).hex(), "reverted without a reason"),
+        ("0x08c379a0", "reverted without a reason"),
+        ("0x", "reverted without a reason"),
+        ("0x123", "reverted without a reason"),  # garbled
+    ],
+)
+def test_what_reverts_otherwise_is_told_in_words(data: str, words: str) -> None:
+    assert revert_reason(ContractLogicError("execution reverted", data=data)) == words
+    answer: Any = {"error": {"code": 3, "message": "execution reverted", "data": data}}
+    assert revert_reason(Web3RPCError("execution reverted", rpc_response=answer)) == words
