@@ -45,6 +45,7 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,79})")
 HEX = re.compile(r"0x([0-9a-f]{2})*")
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 MAX_RECORD = 8_000_000  # characters
+EARLIER = {"closing_margin_bps": "0"}  # what records of before there was such an input mean
 ROUNDING = 10**9  # of NAV: what two computations of one bound may differ by
 
 
@@ -463,7 +464,7 @@ def _gas_price(gas: Any) -> int | None:
 
 
 def _problem(fields: dict[str, Any], state: VaultState) -> Problem:
-    found = _fields(Problem, fields, "inputs", without=("state",))
+    found = _fields(Problem, EARLIER | fields, "inputs", without=("state",))
     return Problem(state=state, **found)
 
 

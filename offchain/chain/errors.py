@@ -3,6 +3,7 @@
 EvenkeelError
 ├── ConfigError         a setting or an argument is wrong: the message names it
 ├── ChainError          the node or the contract answered what cannot be right
+│   └── PassingError    for now: ask again
 ├── JournalError        the journal was not read or written: nothing is sent that is not in it
 ├── BusyError           another process is at it, or has settled it: look again
 ├── HeldError           another keeper has the journal or the vault: `keeper run` stands by
@@ -27,16 +28,9 @@ __all__ = [
     "HaltedError",
     "HeldError",
     "JournalError",
+    "PassingError",
     "TransactionError",
 ]
-
-# What a node that is down, busy or behind raises: worth another try.
-NODE_ERRORS: tuple[type[Exception], ...] = (
-    requests.RequestException,
-    ConnectionError,
-    TimeoutError,
-    Web3Exception,
-)
 
 
 class ConfigError(EvenkeelError):
@@ -49,6 +43,10 @@ class HeldError(EvenkeelError):
 
 class ChainError(EvenkeelError):
     """The chain's answer cannot be used: check the node's address, the chain and the contract's address."""
+
+
+class PassingError(ChainError):
+    """What the node shows does not fit together for now, as while a block is replaced: ask again."""
 
 
 class JournalError(EvenkeelError):
@@ -73,3 +71,13 @@ class DryRunError(TransactionError):
 
 class HaltedError(DryRunError):
     """The file that `kill_switch` names exists: remove it when the keeper may sign and send again."""
+
+
+# What a node that is down, busy or behind raises: worth another try.
+NODE_ERRORS: tuple[type[Exception], ...] = (
+    requests.RequestException,
+    ConnectionError,
+    TimeoutError,
+    Web3Exception,
+    PassingError,
+)

@@ -18,7 +18,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3RPCError
 
 from offchain.chain.contracts import address_of, load_artifact
-from offchain.chain.errors import ChainError, ConfigError
+from offchain.chain.errors import ChainError, ConfigError, PassingError
 from offchain.chain.sender import revert_reason
 from offchain.chain.vault import BlockRef, Snapshot, block_at, latest_block, read_vault, storable
 from offchain.policy import NO_ASSET, Asset, Rules, Session, VaultState
@@ -46,7 +46,7 @@ def read_vaults(web3: Web3, lens: str, addresses: Sequence[str], at: BlockRef) -
     states = _states(web3, place, vaults, at)
     found = [_snapshot(raw, vault, chain_id, at) for raw, vault in zip(states, vaults, strict=True)]
     if block_at(web3, BlockNumber(at.number)).hash != at.hash:
-        raise ChainError(f"block {at.number} was replaced while it was read: try again")
+        raise PassingError(f"block {at.number} was replaced while it was read: try again")
     return found
 
 

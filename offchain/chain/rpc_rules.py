@@ -269,6 +269,15 @@ def _data(value: Any, size: int | None = None) -> bool:
     return True
 
 
+def _hex(value: Any) -> bool:
+    """Whether all text in it is hex, as everything is in blocks, transactions, receipts and logs."""
+    if isinstance(value, str):
+        return HEX.fullmatch(value) is not None
+    if isinstance(value, dict):
+        return all(map(_hex, value.values()))
+    return not isinstance(value, list) or all(map(_hex, value))
+
+
 def _same(asked: Any, found: Any) -> bool:
     asked = Web3.to_hex(asked) if isinstance(asked, bytes) else str(asked)
     return isinstance(found, str) and asked.lower() == found.lower()
@@ -276,11 +285,12 @@ def _same(asked: Any, found: Any) -> bool:
 
 def _fits_block(params: Sequence[Any], found: Any) -> bool:
     if found is None or params[0] == "pending":
-        return found is None or isinstance(found, dict)
+        return found is None or (isinstance(found, dict) and _hex(found))
     if (
         not isinstance(found, dict)
         or not _data(found.get("hash"), 32)
         or not quantity(found.get("timestamp"))
+        or not _hex(found)
     ):
         return False
     if not quantity(found.get("number")):
@@ -292,7 +302,7 @@ def _fits_block(params: Sequence[Any], found: Any) -> bool:
 
 
 def _fits_hash(params: Sequence[Any], found: Any, key: str) -> bool:
-    return found is None or (isinstance(found, dict) and _same(params[0], found.get(key)))
+    return found is None or (isinstance(found, dict) and _same(params[0], found.get(key)) and _hex(found))
 
 
 def _fits_receipt(params: Sequence[Any], found: Any) -> bool:
@@ -314,6 +324,7 @@ def _fits_fees(found: Any) -> bool:
     )
 
 
+HEX = re.compile(r"0x[0-9a-fA-F]*")
 QUANTITIES = ["eth_blockNumber", "eth_chainId", "eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_getBalance"]
 QUANTITIES += ["eth_getTransactionCount", "eth_estimateGas"]
 SHAPES: dict[str, Callable[[Sequence[Any], Any], bool]] = {
@@ -326,7 +337,9 @@ SHAPES: dict[str, Callable[[Sequence[Any], Any], bool]] = {
     "eth_getBlockByHash": lambda params, found: _fits_hash(params, found, "hash"),
     "eth_getTransactionByHash": lambda params, found: _fits_hash(params, found, "hash"),
     "eth_getTransactionReceipt": _fits_receipt,
-    "eth_getLogs": lambda _, found: isinstance(found, list) and all(isinstance(item, dict) for item in found),
+    "eth_getLogs": lambda _, found: (
+        isinstance(found, list) and all(isinstance(item, dict) and _hex(item) for item in found)
+    ),
     "eth_feeHistory": lambda _, found: _fits_fees(found),
     "eth_sendRawTransaction": lambda params, found: _same(_hash_of(params[0]), found),
 }

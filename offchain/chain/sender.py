@@ -22,7 +22,14 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import BadResponseFormat, ContractLogicError, TransactionNotFound, Web3RPCError
 from web3.types import BlockIdentifier, Nonce, RPCEndpoint, TxParams, TxReceipt, Wei
 
-from offchain.chain.errors import ChainError, ConfigError, DryRunError, HaltedError, TransactionError
+from offchain.chain.errors import (
+    ChainError,
+    ConfigError,
+    DryRunError,
+    HaltedError,
+    PassingError,
+    TransactionError,
+)
 from offchain.chain.fees import FeeLimits, Fees, fees_now
 from offchain.chain.signer import RemoteSigner, Signer, load_account, load_brownie_account
 
@@ -246,12 +253,12 @@ class Sender:
             if said == before:
                 break
         else:
-            raise ChainError(
+            raise PassingError(
                 f"the node says another number of transactions of {address} each time: try again"
             )
         mined, pending = said
         if pending > mined + MOST_PENDING:
-            raise ChainError(
+            raise PassingError(
                 f"the node says that {pending - mined} transactions of {address} wait: not believed"
             )
         return mined, max(mined, pending)

@@ -15,7 +15,7 @@ from web3.types import BlockIdentifier
 
 from offchain import policy
 from offchain.chain.contracts import ERC20, address_of, bind, bind_abi
-from offchain.chain.errors import ChainError
+from offchain.chain.errors import ChainError, PassingError
 from offchain.chain.sender import is_revert
 from offchain.policy import NO_ASSET, Asset, Rules, Session, VaultState
 
@@ -117,7 +117,7 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
     rules, session = Rules(*read(vault.functions.rules())), Session(*read(vault.functions.session()))
     _, rules_word, _, _, _, oracle, paused_until = read(vault.functions.settings())
     if not storable(assets, rules, session, paused_until, rules_word >> ASIDE_UNTIL_AT):
-        raise ChainError(
+        raise PassingError(
             f"vault: {vault.address} answers what no vault can store: a bad node, or not a vault? try again"
         )
     prices, statuses = read(bind(web3, "PriceOracle", oracle).functions.prices([a.token for a in assets]))
@@ -147,7 +147,7 @@ def read_vault(web3: Web3, address: str, block: BlockRef | None = None) -> Snaps
     state = replace(state, balances=_balances(web3, state, at.number, read))
     head = "0x" + read(vault.functions.head()).hex()
     if web3.eth.get_block(BlockNumber(at.number))["hash"].to_0x_hex() != at.hash:
-        raise ChainError(f"block {at.number} was replaced while it was read: try again")
+        raise PassingError(f"block {at.number} was replaced while it was read: try again")
     return Snapshot(web3.eth.chain_id, at, vault.address, state, head)
 
 

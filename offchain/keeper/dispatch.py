@@ -21,7 +21,7 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import Web3Exception, Web3RPCError
 from web3.types import BlockIdentifier, TxParams, TxReceipt
 
-from offchain.chain.errors import BusyError, ChainError, TransactionError
+from offchain.chain.errors import BusyError, PassingError, TransactionError
 from offchain.chain.fees import Fees, raised
 from offchain.chain.sender import ETHER, Sender, find_receipt, is_underpriced
 from offchain.chain.signer import decoded
@@ -184,7 +184,7 @@ class Dispatch:
     def reopen(self, vault: str, chain_id: int) -> None:
         """Runs of the vault whose block has been replaced since are settled anew, and their costs with them.
 
-        ChainError while the node has not come to where the vault's last transaction is: what it shows is old.
+        PassingError while the node has not come to where the vault's last transaction is: what it shows is old.
         """
         self._recheck(self.journal.young(chain_id, YOUNG_NONCES, vault=vault))
 
@@ -206,7 +206,7 @@ class Dispatch:
     def _is_still_in(self, attempt: Attempt, head: BlockRef) -> bool:
         number = attempt.block or 0
         if number > head.number:
-            raise ChainError(
+            raise PassingError(
                 f"the node is behind: it is at block {head.number}, {attempt.tx_hash} was in {number}: try again"
             )
         return block_at(self.web3, number).hash == attempt.block_hash

@@ -40,6 +40,7 @@ from web3 import Web3
 
 from offchain.chain.contracts import ZERO, bind
 from offchain.chain.errors import NODE_ERRORS, BusyError, ConfigError, JournalError
+from offchain.chain.registry import batched, vault_count, vaults_of
 from offchain.chain.sender import Sender
 from offchain.chain.vault import latest_block
 from offchain.errors import EvenkeelError
@@ -66,7 +67,6 @@ __all__ = [
 
 KEEPER = 1  # the vault's role, Role.KEEPER
 ROLE_SECONDS = 600  # until all vaults of the factory are asked for the role again
-BATCH = 100  # calls in one request to the node
 FOLLOW_SECONDS = 30  # that a look waits for its receipt; the next round looks again
 LOOK_SECONDS = 900  # after which a look has hung, whatever its worker says of itself
 FORGET_SECONDS = 86_400  # after which a silent worker is no longer in the report
@@ -170,24 +170,14 @@ class Registry:
 
     def vaults(self) -> list[str]:
         """Addresses, in the factory's order. A few requests, or a hundredth of the vaults when roles are asked."""
-        factory = bind(self.web3, "VaultFactory", self.factory)
-        count = int(factory.functions.vault_count().call())
+        count = vault_count(self.web3, self.factory)
         if time.monotonic() - self._asked_at > ROLE_SECONDS or count < len(self._known):
             self._known, self._asked_at = {}, time.monotonic()
-        new = self._batched([factory.functions.vaults(i) for i in range(len(self._known), count)])
+        new = vaults_of(self.web3, self.factory, first=len(self._known))
         roles = [bind(self.web3, "Vault", vault).functions.roles(self.account) for vault in new]
-        for vault, role in zip(new, self._batched(roles), strict=True):
+        for vault, role in zip(new, batched(self.web3, roles), strict=True):
             self._known[vault] = bool(int(role) & KEEPER)
         return [vault for vault, mine in self._known.items() if mine]
-
-    def _batched(self, calls: Sequence[Any]) -> list[Any]:
-        found: list[Any] = []
-        for start in range(0, len(calls), BATCH):
-            with self.web3.batch_requests() as batch:
-                for call in calls[start : start + BATCH]:
-                    batch.add(call)
-                found += batch.execute()
-        return found
 
 
 def is_due(vault: VaultSettings, slot: int | None, now: int) -> bool:
@@ -371,7 +361,7 @@ class Fleet:
         except Exception:
             log.exception("bug: round left out")
         else:
-            log.info("round", due=len(seen), looks=len(looks))
+            (log.info if looks else log.debug)("round", due=len(seen), looks=len(looks))
 
     async def _queue(self, vault: str, priority: int = 0) -> None:
         """A look at the vault, once it is free; not if one waits already."""

@@ -8,6 +8,7 @@ signing on is in `offchain.keeper.dispatch`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from web3.types import BlockIdentifier, TxReceipt
 from offchain import policy
 from offchain.aggregators import Aggregator, ask, compared, improve, requests_for, venues
 from offchain.chain.contracts import address_of, bind
-from offchain.chain.errors import BusyError, ConfigError, HeldError
+from offchain.chain.errors import BusyError, ConfigError, HeldError, JournalError
 from offchain.chain.lens import read_one
 from offchain.chain.pools import PoolSource
 from offchain.chain.rpc import agree
@@ -469,7 +470,12 @@ def _locked(settings: Settings) -> Iterator[IO[str]]:
     try:
         file = path.open("w")
     except OSError as error:
-        raise ConfigError(f"journal: cannot write beside {settings.journal}: {error.strerror}") from None
+        kind = (
+            JournalError
+            if error.errno in (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT)
+            else ConfigError
+        )
+        raise kind(f"journal: cannot write beside {settings.journal}: {error.strerror}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -251,7 +251,7 @@ def _log_outage(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = round(state.next_action.sleep, 1) if state.next_action else 0
     log.warning(
-        "node does not answer",
+        "the node is waited for",
         attempt=state.attempt_number,
         again_in_seconds=pause,
         error=words_of(error),

@@ -287,10 +287,12 @@ class Watch:
             seen = self._of(vault)
             if seen.halted_until is None or self.clock() >= seen.halted_until:
                 return False
+            said = seen.result == HALTED
             self._end(seen, HALTED)
             left = seen.halted_until - self.clock()
             errors = seen.exceptions_in_a_row
-        log.warning("halted", vault=vault, errors_in_a_row=errors, again_in_seconds=round(left))
+        if not said:
+            log.warning("halted", vault=vault, errors_in_a_row=errors, again_in_seconds=round(left))
         return True
 
     def due(self, vault: str, in_seconds: float) -> None:

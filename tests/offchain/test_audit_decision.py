@@ -146,6 +146,14 @@ def test_a_certificate_may_promise_less(decision: Decision) -> None:
     assert checked(plan_of(decision), canonical_json(record)).status == Status.VERIFIED
 
 
+def test_a_record_from_before_there_was_a_margin_says_none(decision: Decision) -> None:
+    record = json.loads(decision.record)
+    assert record["inputs"].pop("closing_margin_bps") == "0"
+    assert checked(plan_of(decision), canonical_json(record)).status == Status.VERIFIED
+    record["inputs"].pop("closing")
+    assert checked(plan_of(decision), canonical_json(record)).status == Status.UNEXPLAINED
+
+
 OWN = (  # words, and what the keeper chose: nothing on the chain says otherwise
     ("reason",), ("planner",), ("gas", "kind"), ("gas", "note"), ("gas", "source"), ("plan", "method"),
     ("plan", "explanations", 0), ("plan", "explanations", 1), ("plan", "certificate", "routing_gap"),

@@ -184,7 +184,7 @@ def test_keeper_run_stays_up_without_a_node_and_stops_on_sigterm(tmp_path: Path)
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "node does not answer" in line:
+            if "the node is waited for" in line:
                 break
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()

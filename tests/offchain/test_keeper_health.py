@@ -17,11 +17,12 @@ import requests
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
-from offchain.chain.errors import BusyError, ChainError, ConfigError, JournalError
+from offchain.chain.errors import BusyError, ChainError, ConfigError, JournalError, PassingError
 from offchain.chain.rpc import NodesDisagree, NodeStatus, NodesUnavailable, WrongChain
 from offchain.chain.sender import Sender
 from offchain.cli import app, common
@@ -335,6 +336,9 @@ class Scripted:
             raise step
         return outcome()
 
+    def tend(self) -> bool:
+        return False
+
 
 def looks(keeper: Any, watch: Watch, times: int) -> int:
     for _ in range(times):
@@ -378,6 +382,17 @@ def test_fewer_errors_do_not_halt_and_a_good_look_starts_the_count_again() -> No
     assert looks(Scripted(*two, None, *two, None), watch, 6) == 6
 
 
+def test_a_vault_that_halts_is_logged_once() -> None:
+    clock = Clock()
+    watch = watched(clock, max_exceptions=1)
+    with capture_logs() as logs:
+        for _ in range(2):
+            watch.failed(VAULT, RuntimeError())
+            assert [watch.halted(VAULT) for _ in range(3)] == [True] * 3
+            clock.now += 3_600
+    assert [line["event"] for line in logs].count("halted") == 2
+
+
 def test_the_pause_ends_at_an_hour() -> None:
     clock = Clock()
     watch = watched(clock, max_exceptions=1)
@@ -387,7 +402,9 @@ def test_the_pause_ends_at_an_hour() -> None:
     assert not watch.halted(VAULT)
 
 
-@pytest.mark.parametrize("error", [BusyError("another"), JournalError("away"), NodesUnavailable("x")])
+@pytest.mark.parametrize(
+    "error", [BusyError("another"), JournalError("away"), NodesUnavailable("x"), PassingError("x")]
+)
 def test_what_is_waited_for_does_not_halt(error: Exception) -> None:
     watch = watched(Clock(), max_exceptions=2)
     for _ in range(5):
@@ -442,7 +459,7 @@ def test_the_schedule_shows_a_sign_of_life_and_when_the_next_look_is_due() -> No
 def test_after_a_look_the_next_one_is_due() -> None:
     watch = Watch()
     job = Job(Scripted(), Rhythm(60))  # type: ignore[arg-type]
-    Worker([job], threading.Event(), watch, next_in=lambda: 60)._do(job, 0, watch)
+    Worker([job], threading.Event(), watch, next_in=lambda: 60)._do(job, 0)
     (seen,) = watch.facts().vaults
     assert seen.due_at is not None and 0 < seen.due_at - watch.clock() <= 60
 
@@ -454,7 +471,7 @@ def test_what_a_node_s_client_says_is_not_repeated(capsys: pytest.CaptureFixture
     stop.set()
     look(Scripted(error), stop, 0.001, watch)  # type: ignore[arg-type]
     said = capsys.readouterr()
-    assert "node does not answer" in said.out and "stopped while the node was away" in said.out
+    assert "the node is waited for" in said.out and "stopped while the node was away" in said.out
     assert "ConnectionError" in said.out
     assert SECRET not in said.out + said.err + watch.facts().vaults[0].detail
 

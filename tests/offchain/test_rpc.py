@@ -173,6 +173,41 @@ def test_too_many_logs_are_the_callers_matter_but_a_rate_limit_is_not() -> None:
         read_answer("eth_getBalance", [], failing(-32005, "limit exceeded"), 7)
 
 
+HASH = "0x" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "good"),
+    [
+        (
+            "eth_getBlockByNumber",
+            ["0x7"],
+            {"hash": HASH, "number": "0x7", "timestamp": "0x1", "miner": HASH[:42]},
+        ),
+        ("eth_getBlockByNumber", ["pending"], {"timestamp": "0x1", "transactions": [HASH, {"r": HASH}]}),
+        (
+            "eth_getTransactionByHash",
+            [HASH],
+            {"hash": HASH, "input": "0x", "accessList": [{"storageKeys": [HASH]}]},
+        ),
+        ("eth_getLogs", [{}], [{"topics": [HASH], "removed": False}]),
+    ],
+)
+def test_text_that_is_no_hex_is_no_answer(method: str, params: list[Any], good: Any) -> None:
+    """A byte that changed on the way: web3's formatters would end with a bare ValueError."""
+
+    def read(result: Any) -> Any:
+        return read_answer(method, params, {"jsonrpc": "2.0", "id": 7, "result": result}, 7)[0]["result"]
+
+    assert read(good) == good
+    text = json.dumps(good)
+    for at in [at for at in range(len(text)) if text[at : at + 2] == "0x"]:
+        changed = text[:at] + "8" + text[at + 1 :], text[: at + 2] + "?" + text[at + 3 :]
+        for bad in changed if text[at + 2] != '"' else changed[:1]:
+            with pytest.raises(Fault, match="malformed"):
+                read(json.loads(bad))
+
+
 BLOCK = {"number": "0x10", "hash": "0x" + "11" * 32, "timestamp": "0x5"}
 RECEIPT = {
     "transactionHash": TX,
