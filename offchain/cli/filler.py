@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from offchain.chain.errors import ConfigError, TransactionError
 from offchain.cli.common import (
     EXIT_FAILED,
     ConfigOption,
@@ -22,6 +24,9 @@ from offchain.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from web3 import Web3
+
+    from offchain.chain.sender import Sender
     from offchain.keeper.loop import Outcome
 
 __all__ = ["app"]
@@ -58,16 +63,20 @@ def filler(
 
     settings = settings_of(config, rpc_url=rpc_url, vault=vault, dry_run=dry_run or None)
     web3 = connect(settings, check=deploy or once)
+    if deploy and settings.dry_run:
+        found = _would_deploy(web3, Sender.from_settings(web3, settings), settings.simulate_as)
+        typer.echo(json.dumps(found) if as_json else _said(found))
+        return
     if deploy:
         tx_hash, address = deploy_taker(web3, Sender.from_settings(web3, settings))
         typer.echo(json.dumps({"tx_hash": tx_hash, "taker": address}) if as_json else address)
         return
-    with fillers(settings, web3) as found:
+    with fillers(settings, web3) as made:
         if not once:
-            serve_fillers(settings, web3, found)
+            serve_fillers(settings, web3, made)
             return
         watch = Watch()
-        outcomes = [(one.vault, watch.look(one.vault, one.once)) for one in found]
+        outcomes = [(one.vault, watch.look(one.vault, one.once)) for one in made]
     results = [_result(address, outcome) for address, outcome in outcomes]
     if as_json:
         typer.echo(json.dumps(results, indent=2))
@@ -75,6 +84,37 @@ def filler(
         Console(highlight=False).print(_table(results))
     if any(outcome is None or outcome.failed for _, outcome in outcomes):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _would_deploy(web3: Web3, sender: Sender, simulate_as: str | None) -> dict[str, Any]:
+    """What --deploy would do, by simulation: the Taker's address, its owner, gas, and the most that it can cost."""
+    from web3.exceptions import ContractLogicError, Web3RPCError
+    from web3.utils.address import get_create_address
+
+    from offchain.chain.contracts import load_artifact
+    from offchain.chain.sender import ETHER, revert_reason
+    from offchain.keeper.errand import caller_of
+
+    owner = caller_of(sender, simulate_as)
+    if owner is None:
+        raise ConfigError(
+            "keystore, account, signer_url or simulate_as: set one, for whom would it be deployed?"
+        )
+    try:
+        gas = web3.eth.estimate_gas({"from": owner, "data": load_artifact("Taker")["bytecode"]})
+    except (ContractLogicError, Web3RPCError) as error:
+        raise TransactionError(f"the deployment fails in simulation: {revert_reason(error)}") from error
+    address = get_create_address(owner, web3.eth.get_transaction_count(owner, "pending"))
+    limit = gas * 12 // 10  # as deploy_taker has it
+    most = Decimal(limit * sender.fees().most) / ETHER
+    return {"dry_run": True, "taker": address, "owner": owner, "gas": gas, "most_native": f"{most:f}"}
+
+
+def _said(found: dict[str, Any]) -> str:
+    return (
+        f"would deploy a Taker of {found['owner']} at {found['taker']}: {found['gas']} gas, "
+        f"at most {Decimal(found['most_native']):.6f} of the native token; nothing was sent"
+    )
 
 
 def _result(vault: str, outcome: Outcome | None) -> dict[str, Any]:

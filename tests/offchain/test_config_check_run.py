@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,36 @@ def test_a_lens_that_is_another_contract(settings: dict[str, Any], built: tuple[
         State.FAILED,
         "lens",
     ) and "is not this version's VaultLens" in one.said
+
+
+# ---------------------------------------------------------------- what a deployment would be
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_a_dry_deployment_of_a_taker_says_what_would_be_and_sends_nothing(
+    settings: dict[str, Any], built: tuple[World, Contract], signs: bool
+) -> None:
+    web3, owner = built[0].chain.web3, built[0].keeper.address
+    before = web3.eth.block_number
+    nobody = {"keystore": None, "password_file": None}
+    run(settings if signs else settings | nobody | {"simulate_as": owner}, "show")  # writes the file
+    result = CliRunner().invoke(app, ["filler", "--deploy", "--dry-run", "--json"])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["dry_run"], found["owner"]) == (True, owner)
+    assert web3.eth.block_number == before and web3.eth.get_code(found["taker"]) == b""
+    words = CliRunner().invoke(app, ["filler", "--deploy", "--dry-run"]).stdout
+    assert f"would deploy a Taker of {owner} at {found['taker']}: {found['gas']} gas" in words
+    if signs:
+        result = CliRunner().invoke(app, ["filler", "--deploy", "--json"])
+        made = json.loads(result.stdout)
+        receipt = web3.eth.get_transaction_receipt(made["tx_hash"])
+        assert (made["taker"], receipt["gasUsed"] <= found["gas"]) == (found["taker"], True)
+        price = receipt["gasUsed"] * receipt["effectiveGasPrice"]
+        assert price < Decimal(found["most_native"]) * 10**18
+        return
+    run(settings | nobody, "show")
+    result = CliRunner().invoke(app, ["filler", "--deploy", "--dry-run"])
+    assert result.exit_code == 2 and result.stderr.startswith(
+        "error: keystore, account, signer_url or simulate_as: "
+    )
