@@ -140,8 +140,15 @@ def load_account(keystore: Path, password_file: Path | None, setting: str = "key
         raise ConfigError(f"password_file: needed to open the {setting}: there is no terminal to ask at")
     try:
         content = json.loads(keystore.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{setting}: cannot read {keystore}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{setting}: cannot read {keystore}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or "crypto" not in map(str.lower, content):
+        raise ConfigError(
+            f"{setting}: {keystore} is no encrypted account file: JSON with a key crypto, as geth, clef, brownie and"
+            " ethers make it"
+        )
     password = _password(keystore, password_file)
     try:
         key = Account.decrypt(content, password)

@@ -60,7 +60,7 @@ def test_keystore_does_not_open_with_another(tmp_path: Path) -> None:
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     keystore, password_file = write_keystore(tmp_path / "key.json")
-    with pytest.raises(ConfigError, match="keystore: cannot read"):
+    with pytest.raises(ConfigError, match="keystore: cannot read .*none: No such file or directory$"):
         load_account(tmp_path / "none", password_file)
     with pytest.raises(ConfigError, match="password_file: cannot read"):
         load_account(keystore, tmp_path / "none")
@@ -76,12 +76,17 @@ def test_a_password_file_that_is_no_text_is_not_shown(tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_keystore_that_is_json_but_no_keystore(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"key": "0x1234"}', "no JSON", "[" * 100_000])
+def test_a_file_that_is_no_keystore_is_told_from_a_wrong_password(tmp_path: Path, text: str) -> None:
     _, password_file = write_keystore(tmp_path / "key.json")
     other = tmp_path / "other.json"
-    other.write_text("[1]")
-    with pytest.raises(ConfigError, match="keystore"):
+    other.write_text(text)
+    with pytest.raises(ConfigError) as caught:
         load_account(other, password_file)
+    assert str(caught.value).startswith(
+        f"keystore: {other} is no encrypted account file: JSON with a key crypto"
+    )
+    assert "1234" not in str(caught.value)
 
 
 def test_brownie_s_accounts_are_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
