@@ -60,7 +60,7 @@ def test_keystore_does_not_open_with_another(tmp_path: Path) -> None:
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     keystore, password_file = write_keystore(tmp_path / "key.json")
-    with pytest.raises(ConfigError, match="keystore: cannot read .*none: No such file or directory$"):
+    with pytest.raises(ConfigError, match=r"keystore: cannot read .*none: No such file or directory$"):
         load_account(tmp_path / "none", password_file)
     with pytest.raises(ConfigError, match="password_file: cannot read"):
         load_account(keystore, tmp_path / "none")
