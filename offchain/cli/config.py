@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
 from offchain.cli.common import EXIT_FAILED, ConfigOption, JsonOption, RpcOption, plain_errors, settings_of
 from offchain.settings import SECRETS_FOLDER, TOML_FILE, Settings, StrategySettings, VaultSettings
+from offchain.show.console import console_of
 
 if TYPE_CHECKING:
     from offchain.keeper.check import Finding
@@ -98,7 +97,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     for name, value, source in rows:
         style = "dim" if source == "default" else ""
         table.add_row(name, "-" if value is None else _plain_text(value), source, style=style)
-    _console(markup=False).print(table)
+    console_of(markup=False).print(table)
 
 
 @app.command(epilog="Example:  evenkeel config example > evenkeel.toml")
@@ -175,13 +174,7 @@ def _print(found: list[Finding]) -> None:
         table.add_row(
             f"[{COLOURS[state]}]{state}[/]", *(_escaped(t) for t in (one.what, one.said, one.setting))
         )
-    _console().print(table)
-
-
-def _console(*, markup: bool = True) -> Console:
-    """Without a terminal wide enough that nothing is cut or wrapped in the middle of an address."""
-    wide = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, markup=markup, width=wide)
+    console_of().print(table)
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +23,6 @@ from offchain.cli.common import (
 
 __all__ = ["app"]
 
-REASON = 60  # characters in the table
 WorkerOption = Annotated[
     str | None,
     typer.Option("--name", help="The worker's name in reports \\[setting: fleet_worker; host and process]."),
@@ -85,15 +84,17 @@ def status(
 ) -> None:
     """Workers and their heartbeats, the queue, and each vault: who has it, its last look. A live table, until Ctrl-C.
 
-    Read from the database; no node is asked. Without a terminal, and with --json, it is printed once.
+    Read from the database, which is not changed; no node is asked. Without a terminal, and with --json, it is printed
+    once. The table shortens addresses to 0x1234…abcd; --json has them in full.
     """
-    from offchain.keeper.database import open_database
+    from offchain.keeper.database import open_to_read
     from offchain.keeper.fleet import postgres_of, status_report
+    from offchain.show.console import console_of
     from offchain.show.live import show_live
 
     settings = settings_of(config)
-    engine = open_database(postgres_of(settings))
-    console = Console(highlight=False)
+    engine = open_to_read(postgres_of(settings))
+    console = console_of()
 
     def read() -> dict[str, Any]:
         return status_report(engine, settings.fleet_timeout_seconds)
@@ -111,23 +112,24 @@ def status(
 
 def tables(report: dict[str, Any]) -> Group:
     """The report for people: workers, then vaults, those that are looked at first."""
-    workers = Table("worker", "heartbeat", "looks", box=box.SIMPLE_HEAD)
+    from offchain.show.console import brief, short, span
+
+    def table(*names: str) -> Table:
+        return Table(*names, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+    workers = table("worker", "heartbeat", "looks")
     for worker in report["workers"]:
-        age = f"{worker['heartbeat_age_seconds']:.0f} s ago"
+        age = f"{span(worker['heartbeat_age_seconds'])} ago"
         heartbeat = Text(f"{age}, silent: its vaults go to others", "red") if worker["silent"] else Text(age)
-        workers.add_row(worker["worker"] or f"#{worker['worker_id']}", heartbeat, str(worker["looks"]))
-    vaults = Table("vault", "state", "worker", "last look", "result", "reason", box=box.SIMPLE_HEAD)
+        workers.add_row(Text(worker["worker"] or f"#{worker['worker_id']}"), heartbeat, str(worker["looks"]))
+    vaults = table("vault", "looked", "what came of it, and what is under way")
     order = {"looking": 0, "queued": 1, "idle": 2}
     for vault in sorted(report["vaults"], key=lambda vault: order[vault["state"]]):
         age = vault["look_age_seconds"]
-        vaults.add_row(
-            vault["vault"],
-            vault["state"],
-            vault["worker"] or "",
-            "" if age is None else f"{age:.0f} s ago",
-            vault["result"] or "",
-            Text((vault["reason"] or "")[:REASON]),
-        )
+        came = ": ".join(filter(None, (vault["result"], brief(vault["reason"] or ""))))
+        now = {"looking": f"{vault['worker']} looks at it", "queued": "a look is queued", "idle": ""}
+        said = "; ".join(filter(None, (now[vault["state"]], came)))
+        vaults.add_row(short(vault["vault"]), "-" if age is None else f"{span(age)} ago", Text(said))
     queue = report["queue"]
     line = f"{len(report['vaults'])} vaults, {queue['running']} looks under way, {queue['waiting']} waiting"
     return Group(workers, vaults, Text(line))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from web3.exceptions import ContractLogicError, Web3RPCError
 
 from offchain.cli.common import (
@@ -114,14 +113,17 @@ def keeper_status(
 ) -> None:
     """What the keepers of a journal are doing: last look, drift, transactions, alerts. A live table, until Ctrl-C.
 
-    Read from the journal's database; no node is asked. Without a terminal, and with --json, it is printed once.
+    Read from the journal's database, which is not changed; no node is asked. Without a terminal, and with --json, it is
+    printed once. The table shortens addresses to 0x1234…abcd and long reasons; says of the asset that has used most of
+    its band how far it is off; and how many rebalances there were, and how long ago the last. --json has all in full.
     """
+    from offchain.show.console import console_of
     from offchain.show.keeper_status import open_journal, print_status, status_report, tables
     from offchain.show.live import show_live
 
     settings = settings_of(config, vault=vault, journal=journal)
     engine = open_journal(settings)
-    console = Console(highlight=False)
+    console = console_of()
     try:
         if as_json:
             typer.echo(json.dumps(status_report(engine, settings.vault), indent=2))

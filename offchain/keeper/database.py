@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, Table, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -34,6 +34,7 @@ __all__ = [
     "holding_all",
     "lock",
     "open_database",
+    "open_to_read",
     "reading",
     "version_of",
     "where",
@@ -66,6 +67,37 @@ def open_database(target: Path | str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def open_to_read(target: Path | str, needed: Sequence[Table] = ()) -> Engine:
+    """The database at `target` as it is: nothing is made or migrated. An older schema will do if it has the tables and
+    columns that are `needed`.
+
+    ConfigError where it has not, is newer than this program, or is no journal; JournalError where it is away.
+    """
+    url = _url(target)
+    version = version_of(target)
+    if version is not None and version > SCHEMA:
+        raise ConfigError(_too_new(url, version))
+    engine = _engine(url)
+    with _told("read", engine), engine.connect() as db:
+        missing = [table.name for table in needed if not _has(db, table)]
+    if missing:
+        engine.dispose()
+        words = f"schema {version}" if version else "no journal yet"
+        raise ConfigError(
+            f"{_setting(url)}: {where(url)} has {words}, without {', '.join(missing)}: a keeper of this version "
+            f"brings it to {SCHEMA} when it starts (evenkeel keeper once --dry-run, evenkeel fleet init)"
+        )
+    return engine
+
+
+def _has(db: Connection, table: Table) -> bool:
+    """The table is there, with all columns."""
+    seen = inspect(db)
+    if not seen.has_table(table.name):
+        return False
+    return {column.name for column in table.columns} <= {one["name"] for one in seen.get_columns(table.name)}
 
 
 def version_of(target: Path | str) -> str | None:
@@ -230,10 +262,7 @@ def _upgrade(engine: Engine) -> None:
             db.execute(text("select pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
         version = _version(db)
         if version is not None and version not in known:
-            raise ConfigError(
-                f"{_setting(engine.url)}: {where(engine.url)} was written by a newer evenkeel (schema {version}, "
-                f"this one knows {SCHEMA}): upgrade the program"
-            )
+            raise ConfigError(_too_new(engine.url, version))
         config.attributes["connection"] = db
         command.upgrade(config, "head")
 
@@ -243,6 +272,13 @@ def _unusable(url: URL, error: DBAPIError) -> EvenkeelError:
     passes = isinstance(error, OperationalError) and "unable to open" not in str(error.orig)
     kind = JournalError if passes else ConfigError
     return kind(f"{_setting(url)}: cannot use {where(url)}: {_cause(error)}")
+
+
+def _too_new(url: URL, version: str) -> str:
+    return (
+        f"{_setting(url)}: {where(url)} was written by a newer evenkeel (schema {version}, this one knows {SCHEMA}): "
+        "upgrade the program"
+    )
 
 
 def _setting(url: URL) -> str:

@@ -19,27 +19,28 @@ from sqlalchemy.engine import Engine
 from offchain import policy
 from offchain.chain.errors import ConfigError
 from offchain.errors import EvenkeelError
-from offchain.keeper.database import open_database, reading
+from offchain.keeper.database import open_to_read, reading
 from offchain.keeper.overview import latest_runs, read_ledger
-from offchain.keeper.tables import Alert, Run
+from offchain.keeper.tables import Alert, Attempt, Base, Nonce, Run
 from offchain.keeper.watch import plain
 from offchain.policy import VaultState
 from offchain.settings import Settings
+from offchain.show.console import brief, short, span
 
 __all__ = ["open_journal", "print_status", "status_report", "tables"]
 
-REASON = 60  # characters in the table
+TABLES = [Base.metadata.tables[kind.__tablename__] for kind in (Run, Nonce, Attempt, Alert)]
 _STATE = TypeAdapter(VaultState)
 
 
 def open_journal(settings: Settings) -> Engine:
-    """The journal's database; ConfigError where there is none yet."""
+    """The journal's database, only to be read; ConfigError where there is none yet."""
     if settings.database is not None:
-        return open_database(settings.database.get_secret_value())
+        return open_to_read(settings.database.get_secret_value(), TABLES)
     path = Path(settings.journal)
     if not path.is_file():
         raise ConfigError(f"journal: no such file: {path} (the keeper makes it; name it with --journal)")
-    return open_database(path)
+    return open_to_read(path, TABLES)
 
 
 def status_report(engine: Engine, vault: str | None = None, now: float | None = None) -> dict[str, Any]:
@@ -109,56 +110,52 @@ def tables(report: dict[str, Any]) -> Group:
         parts.append(_accounts(report))
     for alert in report["alerts"]:
         said = "" if alert["sent"] else " (not delivered yet)"
-        text = f"{alert['kind']} for {_span(alert['age_seconds'])}{said}: {alert['text']} {alert['subject']}"
+        text = f"{alert['kind']} for {span(alert['age_seconds'])}{said}: {alert['text']} {brief(alert['subject'])}"
         parts.append(Text(f"! {text}", "bold red"))
     return Group(*parts)
 
 
 def _vaults(report: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"Keepers, {report['time']}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for name, right in (
-        ("vault", False),
-        ("chain", True),
-        ("looked", True),
-        ("status", False),
-        ("drift, of band", True),
-        ("rebalanced", True),
-        ("why", False),
-    ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
+    chains = {vault["chain_id"] for vault in report["vaults"]}
+    where = f", chain {chains.pop()}" if len(chains) == 1 else ""
+    table = _table(f"Keepers{where}, {report['time']}")
+    for name, right in (("vault", False), ("looked", True), ("drift, of band", True), ("rebalanced", True)):
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table.add_column("what came of it", overflow="fold")
     for vault in report["vaults"]:
         drift, used = vault["drift_bps"], vault["band_used_percent"]
         style = (
             "red" if vault["status"] == "failed" else "yellow" if vault["status"] in ("sent", "mined") else ""
         )
+        address = short(vault["vault"])
         cells = (
-            f"{vault['vault'][:6]}…{vault['vault'][-4:]}",
-            str(vault["chain_id"]),
-            _span(vault["look_age_seconds"]),
-            vault["status"],
-            "-" if drift is None else f"{drift:.0f} bps, {used:.0f} %",
-            f"{vault['rebalances']}, {_span(vault['rebalance_age_seconds'])}" if vault["rebalances"] else "-",
-            plain(vault["reason"], REASON),
+            address if where else f"{vault['chain_id']}:{address}",
+            span(vault["look_age_seconds"]),
+            "-" if drift is None else f"{drift / 100:.2f} %, {used:.0f} %",
+            f"{vault['rebalances']}, {span(vault['rebalance_age_seconds'])}" if vault["rebalances"] else "-",
+            ": ".join(filter(None, (vault["status"], brief(vault["reason"])))),
         )
         table.add_row(*(Text(cell) for cell in cells), style=style)
     if not report["vaults"]:
-        table.add_row(*(Text(cell) for cell in ("none yet", *[""] * 6)))
+        table.add_row(*(Text(cell) for cell in ("none yet", *[""] * 4)))
     return table
 
 
 def _accounts(report: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _table()
     for name, right in (("account", False), ("chain", True), ("waiting", True), ("gas spent, native", True)):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for account in report["accounts"]:
         waiting = str(account["pending"])
         if account["pending"]:
             waiting += f", from nonce {account['oldest_nonce']}"
-        cells = (account["account"], str(account["chain_id"]), waiting, f"{account['gas_spent_native']:.6f}")
-        table.add_row(*map(Text, cells))
+        spent = f"{account['gas_spent_native']:.6f}"
+        table.add_row(*map(Text, (short(account["account"]), str(account["chain_id"]), waiting, spent)))
     return table
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _drift(run: Run) -> dict[str, Any]:
@@ -187,12 +184,3 @@ def _utc(moment: datetime) -> float:
 
 def _age(now: float, then: float | None) -> float | None:
     return None if then is None else round(max(0.0, now - then), 1)
-
-
-def _span(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

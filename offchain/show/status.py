@@ -54,7 +54,7 @@ def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], 
         "session": dataclasses.asdict(state.session) | {"open": policy.session_is_open(state, state.time)},
         "cooldown_over": policy.cooldown_over(state, state.time),
         "trigger": trigger.kind if trigger else "none",
-        "trigger_reason": _reason(trigger.reason, state.rules.mode) if trigger else "a price is not usable",
+        "trigger_reason": trigger.reason if trigger else "a price is not usable",
         "loss_budget_used_percent": state.loss_used / 1e16,
         "loss_budget_percent": state.rules.loss_capacity_bps / 100,
         "paused": state.time < state.paused_until,
@@ -63,11 +63,6 @@ def status_report(snapshot: Any, terms: Any, name_tokens: Callable[[list[str]], 
         "delay_seconds": terms.delay_seconds,
         "head": snapshot.head,
     }
-
-
-def _reason(reason: str, mode: int) -> str:
-    """Why there is a trigger, or none, without the calendar where the mode does not use it."""
-    return reason.partition("; ")[2] if mode == policy.Mode.THRESHOLD else reason
 
 
 def vault_tables(report: dict[str, Any]) -> Group:

@@ -26,6 +26,7 @@ from offchain.keeper.journal import Journal, Status
 from offchain.planner import Plan, Problem, plan
 from offchain.policy import WAD, weights
 from offchain.settings import Settings, VaultSettings
+from offchain.show.console import short
 from tests.fleet.stage import JUMP, many_vaults, rebalanced
 from tests.support.demo_vault import make_keeper
 from tests.support.postgres import Postgres, postgres
@@ -317,7 +318,7 @@ def test_a_round_screens_through_the_lens(world: World, vault: Any, fleet: Calla
     assert (row["result"], row["reason"]) == ("waiting", seen[vault.address])
     console = Console(file=StringIO(), width=240)
     console.print(tables(status_report(worker.engine, 60)))
-    assert vault.address in console.file.getvalue()  # type: ignore[attr-defined]
+    assert short(vault.address) in console.file.getvalue()  # type: ignore[attr-defined]
     world.set_market(JUMP)
     assert worker.wanted(1_700_000_060)[0] == [vault.address]
 
