@@ -349,7 +349,7 @@ def is_over(kind: Kind, subject: str, facts: Facts, ledger: Ledger | None) -> bo
     if seen is None or seen.looked_at is None:
         return False
     if kind in (Kind.REPEATED_FAILURE, Kind.HALTED):
-        return seen.failures_in_a_row == 0
+        return seen.reason is None  # nor is anything waited for
     return kind == Kind.MISSED_RUN or seen.snapshot is not None
 
 
