@@ -162,6 +162,8 @@ class Sender:
     receipt_timeout_seconds: float = 180
     poll_seconds: float = 0.2
     stop: threading.Event = field(default_factory=threading.Event)  # set: wait no longer for receipts
+    # a node executes the call some ten times for that; many at a time are too much for Ganache
+    estimating: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
     max_tip_wei: int | None = None  # a gas unit
     fee_percentile: int = 50
     kill_switch: Path | None = None  # while this file exists nothing is signed or sent
@@ -218,7 +220,8 @@ class Sender:
         """`to`, `data`, `value` and a gas limit with margin; TransactionError where the node says it would fail."""
         sender = self._account().address
         try:
-            estimate = call.estimate_gas({"from": sender})
+            with self.estimating:
+                estimate = call.estimate_gas({"from": sender})
         except (ContractLogicError, Web3RPCError) as error:
             raise TransactionError(f"the node refuses the transaction: {revert_reason(error)}") from error
         gas = estimate * (100 + self.gas_margin_percent) // 100

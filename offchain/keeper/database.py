@@ -30,8 +30,7 @@ from offchain.errors import EvenkeelError
 
 __all__ = [
     "SCHEMA",
-    "holding",
-    "holding_all",
+    "Hold",
     "lock",
     "open_database",
     "open_to_read",
@@ -149,25 +148,53 @@ def lock(db: Session, *key: object) -> None:
         db.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": repr(key)})
 
 
-@contextmanager
-def holding(engine: Engine, key: str) -> Iterator[bool]:
-    """Hold `key` as long as the block runs; False where another process holds it. PostgreSQL only: SQLite is True."""
-    with holding_all(engine, [key]) as taken:
-        yield not taken
+class Hold:
+    """Locks that this process has on one connection to a PostgreSQL server, and takes again when that breaks.
 
+    Without such a server there is nothing to hold.
+    """
 
-@contextmanager
-def holding_all(engine: Engine, keys: Sequence[str]) -> Iterator[str]:
-    """The same of many keys, on one connection; the first that another process holds, "" where all are held."""
-    if engine.dialect.name != "postgresql":
-        yield ""
-        return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        lock_one = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
-        try:
-            yield next((key for key in keys if not db.execute(lock_one, {"key": key}).scalar()), "")
-        finally:
-            db.invalidate()  # the server lets the locks go with the connection
+    def __init__(self, engine: Engine, keys: Sequence[str]) -> None:
+        self._engine, self._keys = engine, keys
+        self._db: Connection | None = None
+        self._mutex = threading.Lock()
+
+    def take(self) -> str:
+        """The first key that another process holds, "" where all are held here. JournalError as for any reading."""
+        if self._engine.dialect.name != "postgresql":
+            return ""
+        with self._mutex, _told("read", self._engine):
+            if self._db is not None:
+                try:
+                    self._db.execute(text("select 1"))
+                except DBAPIError:  # the server was restarted: the locks went with the connection
+                    self._drop()
+                else:
+                    return ""
+            self._db = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            lock_one = text("select pg_try_advisory_lock(hashtextextended(:key, 1))")
+            taken = ""
+            try:
+                taken = next(
+                    (key for key in self._keys if not self._db.execute(lock_one, {"key": key}).scalar()), ""
+                )
+            except DBAPIError:
+                self._drop()
+                raise
+            if taken:
+                self._drop()
+            return taken
+
+    def release(self) -> None:
+        """Nothing is held any more."""
+        with self._mutex:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._db is not None:
+            self._db.invalidate()  # the server lets the locks go with the connection
+            self._db.close()
+            self._db = None
 
 
 @contextmanager

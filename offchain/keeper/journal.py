@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from offchain.chain.errors import BusyError, HeldError, TransactionError
 from offchain.chain.sender import ETHER, SignedCall
 from offchain.keeper.costs import Entry
-from offchain.keeper.database import holding_all, lock, open_database, reading, writing
+from offchain.keeper.database import Hold, lock, open_database, reading, writing
 from offchain.keeper.tables import Attempt, Nonce, NonceState, Purpose, Run, Status
 from offchain.keeper.tables import costs as _costs
 
@@ -87,12 +87,24 @@ class Journal:
         self._engine.dispose()
 
     @contextmanager
-    def hold(self, *vaults: str) -> Iterator[None]:
-        """Only one process at a time looks after each of the vaults; HeldError where another one does."""
-        with holding_all(self._engine, [f"vault {vault}" for vault in vaults]) as taken:
-            if taken:
+    def hold(self, *vaults: str) -> Iterator[Journal]:
+        """The journal for the one process that looks after the vaults; HeldError where another one does.
+
+        PostgreSQL's locks go when the server is restarted. They are asked for at each write; where another process has
+        one by then, that is a BusyError and nothing is written.
+        """
+        hold = Hold(self._engine, [f"vault {vault}" for vault in vaults])
+
+        def check(_: Session) -> None:
+            if taken := hold.take():
+                raise BusyError(f"another keeper looks after {taken.removeprefix('vault ')}")
+
+        try:
+            if taken := hold.take():
                 raise HeldError(f"database: another keeper looks after {taken.removeprefix('vault ')}")
-            yield
+            yield Journal(self._engine.execution_options(evenkeel_fence=check))
+        finally:
+            hold.release()
 
     # ------------------------------------------------------------ runs
 

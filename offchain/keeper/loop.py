@@ -460,8 +460,8 @@ def journal_of(settings: Settings, vaults: Sequence[str]) -> Iterator[Journal]:
             yield journal
         return
     address = settings.database.get_secret_value()
-    with contextlib.closing(Journal(address)) as journal, journal.hold(*vaults):
-        yield journal
+    with contextlib.closing(Journal(address)) as journal, journal.hold(*vaults) as held:
+        yield held
 
 
 @contextlib.contextmanager

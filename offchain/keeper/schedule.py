@@ -25,8 +25,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_when_event_set,
+    wait_exponential_jitter,
     wait_fixed,
-    wait_random_exponential,
 )
 from tenacity.nap import sleep_using_event
 from web3 import Web3
@@ -52,6 +52,7 @@ from offchain.settings import Settings, StrategySettings, VaultSettings
 __all__ = ["REBALANCE", "TARGETS", "Heads", "Job", "Slots", "look", "run", "run_settings", "serve_fillers"]
 
 REBALANCE, TARGETS = "rebalance", "targets"  # names of jobs
+FIRST_PAUSE = 1.0  # second, and up to as much again: a node that is too slow is not asked again at once
 LONGEST_PAUSE = 60  # seconds between two tries while the node is away
 STANDBY_SECONDS = 5.0  # between two looks whether another keeper is still there
 SETTLE_SECONDS = 12.0  # between two looks at what was sent, however far the vault's next look is
@@ -238,7 +239,7 @@ def look(
 
     retrying = Retrying(
         retry=retry_if_exception_type(NODE_ERRORS),
-        wait=wait_random_exponential(multiplier=1, max=longest_pause),
+        wait=wait_exponential_jitter(initial=FIRST_PAUSE, max=longest_pause, jitter=FIRST_PAUSE),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
         before_sleep=waits,

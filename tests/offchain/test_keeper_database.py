@@ -22,7 +22,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 from web3 import Web3
 
-from offchain.chain.errors import ConfigError, HeldError, JournalError
+from offchain.chain.errors import BusyError, ConfigError, HeldError, JournalError
 from offchain.cli import app
 from offchain.keeper import database
 from offchain.keeper.database import SCHEMA, open_database
@@ -290,6 +290,29 @@ def test_one_keeper_a_vault_where_the_database_is_shared(postgres: Postgres) -> 
             pass
     with other.hold(VAULT):
         pass
+    for journal in (one, other):
+        journal.close()
+
+
+def test_a_keeper_whose_place_was_taken_while_the_database_restarted_writes_nothing(
+    postgres: Postgres,  # noqa: F811
+) -> None:
+    url = postgres.url()
+    one, other = Journal(url), Journal(url)
+    with one.hold(VAULT) as first:
+        run = planned(first)
+        postgres.stop()
+        with pytest.raises(JournalError):
+            first.simulated(run)
+        postgres.start()
+        with other.hold(VAULT) as second:
+            with pytest.raises(BusyError, match=f"another keeper looks after {VAULT}"):
+                first.simulated(run)
+            assert second.run(run).status == Status.PLANNED
+            second.simulated(run)
+        first.failed(run, "its place is free again, and taken")
+        with pytest.raises(HeldError), other.hold(VAULT):
+            pass
     for journal in (one, other):
         journal.close()
 
