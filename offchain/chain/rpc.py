@@ -408,8 +408,8 @@ class Nodes(JSONBaseProvider):
             async with asyncio.timeout(max(seconds, 0.001)):
                 await self._same_chain(i)
                 found = await self._exchange(i, method, params)
-            if method == "eth_chainId" and self._chain_id is not None:
-                self._check_chain(i, found[0])
+                if method == "eth_chainId":
+                    await self._check_chain(i, found[0])
         except Fault as fault:
             node.failed(_now(), fault)
             raise
@@ -522,6 +522,9 @@ class Nodes(JSONBaseProvider):
         try:
             async with asyncio.timeout(seconds):
                 answer, _ = await self._exchange(i, "eth_chainId", [])
+                again, _ = await self._exchange(i, "eth_chainId", [])
+            if answer.get("result") != again.get("result"):
+                raise Fault(Kind.MALFORMED, "two chain ids")
         except Exception as error:
             self._nodes[i].failed(_now(), error if isinstance(error, Fault) else Fault(*_network(error)))
             return None
@@ -533,13 +536,18 @@ class Nodes(JSONBaseProvider):
         node = self._nodes[i]
         if node.chain_id is not None or (len(self._nodes) == 1 and self._chain_id is None):
             return
-        self._check_chain(i, (await self._exchange(i, "eth_chainId", []))[0])
+        await self._check_chain(i, (await self._exchange(i, "eth_chainId", []))[0])
 
-    def _check_chain(self, i: int, answer: dict[str, Any]) -> None:
+    async def _check_chain(self, i: int, answer: dict[str, Any]) -> None:
+        """Fault, for good, if that is another chain than the one that is known. What is new has to be said twice."""
         node = self._nodes[i]
         if "result" not in answer:
             raise Fault(Kind.NODE, "no chain id")
         chain = int(answer["result"], 16)
+        if chain != self._chain_id:
+            again, _ = await self._exchange(i, "eth_chainId", [])
+            if again.get("result") != answer["result"]:
+                raise Fault(Kind.MALFORMED, "two chain ids")
         expected = self._chain_id = self._chain_id or chain
         if chain != expected:
             node.refused = self._of_chain(i, chain, expected)

@@ -177,8 +177,7 @@ class Endurance:
             if faults and now > self.next_fault:
                 self._fault()
                 self.next_fault = now + self.rng.uniform(3, 12)
-            if not finished and done():
-                finished = now
+            finished = (finished or now) if done() else 0.0  # a reorganisation may open it again
             if finished and now - finished > self.rng.uniform(2, 10):
                 return ""
             if now - begun > SESSION_SECONDS:

@@ -1,5 +1,6 @@
 """Several nodes behind one provider: the rules alone, then against HTTP servers here that misbehave in each way."""
 
+import contextlib
 import json
 import logging
 import threading
@@ -793,6 +794,34 @@ def test_chain_id_says_which_one_is_wrong(make: Make, connect: Connect) -> None:
     assert connect(second, chain_id=5).is_connected()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_chain_id_that_was_garbled_once_is_not_believed(
+    make: Make, connect: Connect, clock: Clock, count: int, turn: int
+) -> None:
+    made = [make() for _ in range(count)]
+    said = ["0x1"] * 4
+    said[turn] = "0x5"
+    made[0].answers["eth_chainId"] = lambda _: said.pop(0) if said else "0x1"
+    web3 = Web3(connect(*made))
+    found = []
+    for _ in range(4):
+        with contextlib.suppress(NodesUnavailable):
+            found.append(web3.eth.chain_id)
+        clock.ahead += 200
+    assert set(found) == {1}
+    assert all(node.healthy for node in web3.provider.status())  # type: ignore[attr-defined]
+
+
+def test_a_single_node_that_becomes_one_of_another_chain_is_refused(make: Make, connect: Connect) -> None:
+    node = make()
+    web3 = Web3(connect(node))
+    assert web3.eth.chain_id == 1
+    node.answers["eth_chainId"] = "0x5"
+    with pytest.raises(WrongChain, match="is of chain 5, not 1"):
+        web3.eth.chain_id  # noqa: B018
+
+
 def test_a_node_that_comes_up_later_with_another_chain_is_never_used(
     make: Make, connect: Connect, clock: Clock
 ) -> None:
@@ -805,10 +834,8 @@ def test_a_node_that_comes_up_later_with_another_chain_is_never_used(
     clock.ahead += 200
     with capture_logs() as logs:
         assert [Web3(nodes).eth.gas_price for _ in range(2)] == [5, 5]
-    assert (first.count("eth_gasPrice"), first.count("eth_chainId")) == (
-        0,
-        3,
-    )  # a dropped request is sent again
+    # a dropped request is sent again, and what is new is asked for twice
+    assert (first.count("eth_gasPrice"), first.count("eth_chainId")) == (0, 4)
     assert [line["event"] for line in logs] == ["node refused"]
     assert not nodes.status()[0].healthy
 
