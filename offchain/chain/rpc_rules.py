@@ -173,7 +173,16 @@ def read_answer(
         raise Fault(Kind.MALFORMED, "not a JSON-RPC error")
     if answer.get("id") not in (ident, None):
         raise Fault(Kind.MALFORMED, "answer to another request")
-    return {"jsonrpc": "2.0", "id": ident, "error": error}, _whose(method, error, answer.get("id"))
+    whose = _whose(method, error, answer.get("id"))
+    return {"jsonrpc": "2.0", "id": ident, "error": _without_strange_panic(error)}, whose
+
+
+def _without_strange_panic(error: dict[str, Any]) -> dict[str, Any]:
+    """web3 ends with a KeyError where a panic's code is none of Solidity's."""
+    data = error.get("data")
+    if isinstance(data, str) and data.startswith(PANIC) and data[-2:] not in PANIC_CODES:
+        return {name: value for name, value in error.items() if name != "data"}
+    return error
 
 
 def _whose(method: str, error: dict[str, Any], ident: Any) -> Kind | None:
@@ -324,6 +333,7 @@ def _fits_fees(found: Any) -> bool:
     )
 
 
+PANIC, PANIC_CODES = "0x4e487b71", ("00", "01", "11", "12", "21", "22", "31", "32", "41", "51")
 HEX = re.compile(r"0x[0-9a-fA-F]*")
 QUANTITIES = ["eth_blockNumber", "eth_chainId", "eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_getBalance"]
 QUANTITIES += ["eth_getTransactionCount", "eth_estimateGas"]

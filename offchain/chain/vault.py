@@ -174,10 +174,13 @@ def _storable(assets: tuple[Asset, ...], rules: Rules) -> bool:
 
 
 def read_terms(web3: Web3, address: str) -> Terms:
-    """Who administers the vault at `address`, and how long a change of it waits."""
+    """Who administers the vault at `address`, and how long a change of it waits. ChainError where it is no vault."""
     vault = bind(web3, "Vault", address_of(address, "vault"))
-    timelock = vault.functions.timelock().call()
-    admin, delay_seconds = bind(web3, "Timelock", timelock).functions.terms(vault.address).call()
+    try:
+        timelock = vault.functions.timelock().call()
+        admin, delay_seconds = bind(web3, "Timelock", timelock).functions.terms(vault.address).call()
+    except (BadFunctionCallOutput, ContractLogicError) as error:
+        raise ChainError(f"vault: {vault.address} does not say who administers it: not a vault?") from error
     return Terms(timelock, admin, delay_seconds)
 
 

@@ -174,6 +174,12 @@ def test_too_many_logs_are_the_callers_matter_but_a_rate_limit_is_not() -> None:
         read_answer("eth_getBalance", [], failing(-32005, "limit exceeded"), 7)
 
 
+def test_a_panic_with_a_code_of_no_compiler_is_a_revert() -> None:
+    for code, kept in (("11", True), ("7f", False)):
+        told = failing(3, "execution reverted", data="0x4e487b71" + code.zfill(64))
+        assert ("data" in read_answer("eth_call", [], told, 7)[0]["error"]) is kept
+
+
 HASH = "0x" + "ab" * 32
 
 

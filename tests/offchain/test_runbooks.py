@@ -86,6 +86,15 @@ def test_a_stranger_is_told_that_it_cannot(built: tuple[World, Contract]) -> Non
     assert result.stderr == f"error: the Timelock refuses it from {stranger}: not admin or guardian\n"
 
 
+def test_what_is_no_vault_is_named(built: tuple[World, Contract]) -> None:
+    world, _ = built
+    place = world.oracle.address
+    arguments = ["keeper", "revoke", place, world.keeper.address, "--rpc-url", world.chain.url]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: vault: {place} does not say who administers it: not a vault?\n"
+
+
 # ---------------------------------------------------------------- database restored
 
 
