@@ -279,7 +279,7 @@ def _data(value: Any, size: int | None = None) -> bool:
 
 
 def _hex(value: Any) -> bool:
-    """Whether all text in it is hex, as everything is in blocks, transactions, receipts and logs."""
+    """Whether all text in it is hex, as it is in blocks, transactions, receipts and logs."""
     if isinstance(value, str):
         return HEX.fullmatch(value) is not None
     if isinstance(value, dict):
@@ -334,7 +334,7 @@ def _fits_fees(found: Any) -> bool:
 
 
 PANIC, PANIC_CODES = "0x4e487b71", ("00", "01", "11", "12", "21", "22", "31", "32", "41", "51")
-HEX = re.compile(r"0x[0-9a-fA-F]*")
+HEX = re.compile(r"0x[0-9a-fA-F]*|\d+\.\d+")  # and a fraction: Optimism's l1FeeScalar
 QUANTITIES = ["eth_blockNumber", "eth_chainId", "eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_getBalance"]
 QUANTITIES += ["eth_getTransactionCount", "eth_estimateGas"]
 SHAPES: dict[str, Callable[[Sequence[Any], Any], bool]] = {

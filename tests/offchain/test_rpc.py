@@ -198,6 +198,13 @@ HASH = "0x" + "ab" * 32
             {"hash": HASH, "input": "0x", "accessList": [{"storageKeys": [HASH]}]},
         ),
         ("eth_getLogs", [{}], [{"topics": [HASH], "removed": False}]),
+        (
+            "eth_getTransactionReceipt",
+            [HASH],
+            dict.fromkeys(("transactionHash", "blockHash"), HASH)
+            | dict.fromkeys(("blockNumber", "gasUsed", "status"), "0x1")
+            | {"logs": [], "contractAddress": None, "l1FeeScalar": "0.684"},
+        ),
     ],
 )
 def test_text_that_is_no_hex_is_no_answer(method: str, params: list[Any], good: Any) -> None:
