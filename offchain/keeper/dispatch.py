@@ -151,16 +151,18 @@ class Dispatch:
     # ------------------------------------------------------------ what became of it
 
     def keep_moving(self, vault: str, chain_id: int) -> bool:
-        """Look once at what was sent for the vault: settle, replace, cancel. Nothing is started or waited for.
+        """Look once at the vault's open runs: settle, replace, cancel. Nothing is started or waited for.
 
         For a vault that is halted, and between two looks. Whether there is something to look at later.
         """
         self.reopen(vault, chain_id)
-        sent = [run for run in self.journal.unfinished(vault, chain_id) if run.status not in UNSENT]
-        for run in sent:
-            self.follow(run, wait=False)
+        for run in self.journal.unfinished(vault, chain_id):
+            if run.status in UNSENT:
+                self.give_up(run)
+            else:
+                self.follow(run, wait=False)
         self.tend(chain_id)
-        return bool(sent or self.journal.young(chain_id, 1, vault=vault))
+        return bool(self.journal.unfinished(vault, chain_id) or self.journal.young(chain_id, 1, vault=vault))
 
     def follow(self, run: Run, wait: bool = True) -> Fate:
         """Look at each new block, and keep the transaction moving, until its fate is known or time is up.

@@ -17,7 +17,7 @@ from offchain.chain.errors import ChainError
 from offchain.chain.fees import Fees
 from offchain.chain.sender import Relay, Sender
 from offchain.chain.signer import decoded
-from offchain.keeper.dispatch import Dispatch, Fate
+from offchain.keeper.dispatch import INTERRUPTED, Dispatch, Fate
 from offchain.keeper.errand import settle
 from offchain.keeper.journal import Attempt, Journal, NonceState, Purpose, Run, Status
 from tests.support.anvil import Anvil, anvil
@@ -816,6 +816,14 @@ def test_what_a_halted_vault_has_sent_is_looked_after_without_waiting(stage: Sta
     stage.chain.mine_blocks()
     stage.dispatch.keep_moving(stage.run(run).vault, 31337)
     assert (stage.run(run).status, stage.done(), stage.states()) == (Status.CONFIRMED, 1, {})
+
+
+def test_what_a_crash_left_unsent_is_given_up_before_the_next_look(stage: Stage) -> None:
+    run = stage.plan()
+    stage.journal.reserve(run, stage.keeper.address, 0, 0)
+    assert not stage.dispatch.keep_moving(stage.run(run).vault, 31337)
+    assert (stage.run(run).status, stage.run(run).reason) == (Status.FAILED, INTERRUPTED)
+    assert stage.states() == {0: NonceState.FREE}
 
 
 def test_a_free_nonce_that_somebody_else_used_is_forgotten(stage: Stage) -> None:
