@@ -61,6 +61,8 @@ def draw(number: int, kinds: Sequence[str] = KINDS, postgres: bool = True) -> Sc
     if not postgres and crew == CREWS[2]:
         crew = CREWS[1]
     faults, trouble, rate, most = _faults(rng, kind, kinds), (), 0.0, 0
+    if postgres and any(fault.what == "restart" for fault in faults):
+        crew = CREWS[2]  # a server is restarted
     if crew == CREWS[2] and any(fault.act == "full disk" for fault in faults):
         crew = CREWS[0]  # the disk is that of a journal in a file
     if kind == "RPC":
