@@ -279,11 +279,14 @@ def _data(value: Any, size: int | None = None) -> bool:
 
 
 def _hex(value: Any) -> bool:
-    """Whether all text in it is hex, as it is in blocks, transactions, receipts and logs."""
+    """Whether all text that is read of blocks, transactions, receipts and logs is hex.
+
+    Nodes add words of their own: Nethermind why a transaction failed, Optimism a fraction, Parity whether it is mined.
+    """
     if isinstance(value, str):
         return HEX.fullmatch(value) is not None
     if isinstance(value, dict):
-        return all(map(_hex, value.values()))
+        return all(_hex(found) for name, found in value.items() if name in READ)
     return not isinstance(value, list) or all(map(_hex, value))
 
 
@@ -334,7 +337,17 @@ def _fits_fees(found: Any) -> bool:
 
 
 PANIC, PANIC_CODES = "0x4e487b71", ("00", "01", "11", "12", "21", "22", "31", "32", "41", "51")
-HEX = re.compile(r"0x[0-9a-fA-F]*|\d+\.\d+")  # and a fraction: Optimism's l1FeeScalar
+HEX = re.compile(r"0x[0-9a-fA-F]*")
+WORDS = (  # read by web3, or by us
+    "accessList address amount authorizationList baseFeePerGas blobGasPrice blobGasUsed blobVersionedHashes blockHash"
+    " blockNumber chainId contractAddress cumulativeGasUsed data difficulty effectiveGasPrice excessBlobGas extraData"
+    " from gas gasLimit gasPrice gasUsed hash index input logIndex logs logsBloom maxFeePerBlobGas maxFeePerGas"
+    " maxPriorityFeePerGas miner mixHash nonce number parentBeaconBlockRoot parentHash publicKey r raw receiptsRoot"
+    " requestsHash s sha3Uncles size standardV stateRoot status storageKeys timestamp to topics totalDifficulty"
+    " transactionHash transactionIndex transactions transactionsRoot uncles v validatorIndex value withdrawals"
+    " withdrawalsRoot yParity"
+)
+READ = frozenset(WORDS.split())
 QUANTITIES = ["eth_blockNumber", "eth_chainId", "eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_getBalance"]
 QUANTITIES += ["eth_getTransactionCount", "eth_estimateGas"]
 SHAPES: dict[str, Callable[[Sequence[Any], Any], bool]] = {

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from web3 import Web3
+from web3._utils import method_formatters
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
 
 from offchain.chain import rpc
 from offchain.chain.errors import NODE_ERRORS, ChainError, ConfigError
 from offchain.chain.rpc import Nodes, NodesDisagree, NodesUnavailable, WrongChain, agree, nodes_from
 from offchain.chain.rpc_rules import (
+    READ,
     Fault,
     Health,
     Kind,
@@ -197,13 +199,18 @@ HASH = "0x" + "ab" * 32
             [HASH],
             {"hash": HASH, "input": "0x", "accessList": [{"storageKeys": [HASH]}]},
         ),
-        ("eth_getLogs", [{}], [{"topics": [HASH], "removed": False}]),
+        ("eth_getLogs", [{}], [{"topics": [HASH], "removed": False, "type": "mined"}]),  # Parity
         (
             "eth_getTransactionReceipt",
             [HASH],
             dict.fromkeys(("transactionHash", "blockHash"), HASH)
             | dict.fromkeys(("blockNumber", "gasUsed", "status"), "0x1")
-            | {"logs": [], "contractAddress": None, "l1FeeScalar": "0.684"},
+            | {
+                "logs": [],
+                "contractAddress": None,
+                "l1FeeScalar": "0.684",
+                "error": "Reverted",
+            },  # and Nethermind
         ),
     ],
 )
@@ -220,6 +227,12 @@ def test_text_that_is_no_hex_is_no_answer(method: str, params: list[Any], good: 
         for bad in changed if text[at + 2] != '"' else changed[:1]:
             with pytest.raises(Fault, match="malformed"):
                 read(json.loads(bad))
+
+
+def test_all_that_web3_turns_into_bytes_and_numbers_is_read() -> None:
+    named = ("BLOCK_RESULT", "TRANSACTION_RESULT", "RECEIPT", "LOG_ENTRY", "WITHDRAWAL_RESULT")
+    names = {name for table in named for name in getattr(method_formatters, f"{table}_FORMATTERS")}
+    assert names - READ == {"type"}  # which web3 leaves as it is where it is a word
 
 
 BLOCK = {"number": "0x10", "hash": "0x" + "11" * 32, "timestamp": "0x5"}
