@@ -130,6 +130,57 @@ def test_a_journal_from_before_there_were_versions_is_taken_over(path: Path) -> 
     journal.close()
 
 
+def write_used(target: Path | str, blocks: dict[tuple[int, int], int | None]) -> None:
+    """A journal of schema 0004, whose nonces of chains were used in these blocks; None: by somebody else."""
+    rows = [
+        {
+            "chain": chain,
+            "sender": SENDER,
+            "nonce": nonce,
+            "block": block,
+            "hash": f"0x{chain:032x}{nonce:032x}",
+        }
+        for (chain, nonce), block in blocks.items()
+    ]
+    engine = open_database(target)
+    with engine.begin() as db:
+        db.execute(text("insert into nonces values (:chain, :sender, :nonce, null, 'used')"), rows)
+        attempt = (
+            "insert into attempts (chain_id, sender, nonce, purpose, tx_hash, raw, gas, max_fee, sent_block, sent_time,"
+            " note, block) values (:chain, :sender, :nonce, 'cancel', :hash, '0x02', 1, '1', 1, 1, '', :block)"
+        )
+        db.execute(text(attempt), rows)
+        db.execute(text("update alembic_version set version_num = '0004'"))
+    engine.dispose()
+
+
+def test_nonces_of_before_are_final_where_their_own_chain_has_gone_on(target: Path | str) -> None:
+    write_used(
+        target,
+        {(1, 0): 35, (1, 1): 36, (1, 2): 100, (1, 3): None, (5, 0): 500, (5, 1): 900, (7, 0): None},
+    )
+    engine = open_database(target)
+    with engine.connect() as db:
+        assert db.execute(
+            text("select chain_id, nonce from nonces where state = 'final' order by chain_id, nonce")
+        ).all() == [(1, 0), (5, 0)]
+    engine.dispose()
+
+
+def test_many_nonces_of_before_are_marked_in_one_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each of them takes must not grow with their number."""
+    write_used(path, {(1, nonce): nonce for nonce in range(500)})
+    durable, steps = database._durable, []
+
+    def counted(connection: Any, record: object) -> None:
+        durable(connection, record)
+        connection.set_progress_handler(lambda: steps.append(1_000), 1_000)
+
+    monkeypatch.setattr(database, "_durable", counted)
+    open_database(path).dispose()
+    assert sum(steps) < 100_000  # steps of SQLite's machine; a million where each reads all attempts
+
+
 def test_a_journal_from_before_the_cost_ledger_is_taken_over(path: Path) -> None:
     write_old(path, costs=False)
     journal = Journal(path)
