@@ -58,6 +58,10 @@ STANDBY_SECONDS = 5.0  # between two looks whether another keeper is still there
 SETTLE_SECONDS = 12.0  # between two looks at what was sent, however far the vault's next look is
 CLOCK_SECONDS = 1.0  # at most between two looks at the clocks: one that is set is noticed within that
 SUBSCRIBED_POLL_SECONDS = 30.0  # between two polls while a subscription tells of blocks
+WAITED_FOR: tuple[type[Exception], ...] = (
+    *NODE_ERRORS,
+    JournalError,
+)  # within a look: a daily one has no other
 NOT_NOW: tuple[type[Exception], ...] = (*NODE_ERRORS, EvenkeelError)
 MOST_PRICES = 16  # that an oracle answers at once
 
@@ -227,7 +231,7 @@ class Worker:
 def look(
     keeper: Looker, stop: threading.Event, longest_pause: float = LONGEST_PAUSE, watch: Watch | None = None
 ) -> Outcome | None:
-    """One look that never raises; while the node is away it tries again, ever more slowly. None: it has no outcome.
+    """One look that never raises; while node or database is away it tries again, ever slower. None: without an outcome.
 
     Not made while `watch` has the vault's keeper halted, because too many looks in a row ended in an error.
     """
@@ -238,7 +242,7 @@ def look(
         _log_outage(state)
 
     retrying = Retrying(
-        retry=retry_if_exception_type(NODE_ERRORS),
+        retry=retry_if_exception_type(WAITED_FOR),
         wait=wait_exponential_jitter(initial=FIRST_PAUSE, max=longest_pause, jitter=FIRST_PAUSE),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
@@ -252,7 +256,7 @@ def _log_outage(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = round(state.next_action.sleep, 1) if state.next_action else 0
     log.warning(
-        "the node is waited for",
+        f"the {'database' if isinstance(error, JournalError) else 'node'} is waited for",
         attempt=state.attempt_number,
         again_in_seconds=pause,
         error=words_of(error),

@@ -229,12 +229,14 @@ class Watch:
             self._of(vault).started_at = self.clock()
 
     def outage(self, vault: str, error: BaseException | None) -> None:
-        """The look that is under way waits for the node and will try again."""
+        """The look that is under way waits for node or database and will try again."""
+        reason, ours = reason_of_error(error), isinstance(error, RelayUnavailable | JournalError)
         with self._lock:
             seen = self._of(vault)
             seen.started_at = self.clock()  # it moves
-            words = words_of(error) if isinstance(error, RelayUnavailable) else "the node does not answer"
-            self._waits(seen, reason_of_error(error), words)
+            self._waits(seen, reason, words_of(error) if ours else "the node does not answer")
+            if reason == Reason.DATABASE:
+                self._facts = replace(self._facts, database=False)
 
     def looked(self, vault: str, outcome: Outcome) -> None:
         """A look ended with an outcome."""

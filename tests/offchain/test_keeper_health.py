@@ -157,6 +157,14 @@ def test_the_database_does_not_answer() -> None:
     assert kinds(watch) == ["database_away"]
 
 
+def test_the_database_does_not_answer_within_a_look() -> None:
+    watch = watched(Clock())
+    watch.outage(VAULT, JournalError("journal: cannot write"))
+    assert "database_away" in kinds(watch)
+    (seen,) = watch.facts().vaults
+    assert (seen.reason, seen.detail) == (Reason.DATABASE, "journal: cannot write")
+
+
 def test_the_kill_switch_is_not_ready_but_alive() -> None:
     watch = watched(Clock())
     watch.note(kill_switch="/path/stop", sends=False)

@@ -15,7 +15,7 @@ import requests
 import structlog
 from structlog.testing import capture_logs
 
-from offchain.chain.errors import ConfigError, HeldError, JournalError
+from offchain.chain.errors import BusyError, ConfigError, HeldError, JournalError
 from offchain.cli.common import _log_to_stderr
 from offchain.errors import EvenkeelError
 from offchain.keeper import schedule
@@ -81,9 +81,11 @@ def run_jobs(*jobs: Job, stop: threading.Event, **more: Any) -> None:
 
 
 def test_an_outage_is_waited_out() -> None:
-    keeper = Scripted(requests.ConnectionError(), TimeoutError(), None)
-    found = look(keeper, threading.Event(), longest_pause=0.01)
-    assert keeper.looks == 3
+    keeper = Scripted(requests.ConnectionError(), TimeoutError(), JournalError("away"), None)
+    with capture_logs() as logs:
+        found = look(keeper, threading.Event(), longest_pause=0.01)
+    assert keeper.looks == 4
+    assert [line["event"].split()[1] for line in logs] == ["node", "node", "database"]
     assert found is not None and found.vault == VAULT
 
 
@@ -326,7 +328,7 @@ def test_what_was_sent_is_followed_however_far_the_next_look_is(slots: Slots) ->
 
 
 def test_after_a_look_that_sent_nothing_there_is_nothing_to_follow(slots: Slots) -> None:
-    keeper = Scripted(None, JournalError("away"))
+    keeper = Scripted(None, BusyError("another"))
     worker, job = worker_at(NINE, keeper, slots)
     worker.young = False
     worker._do(job, NINE)
@@ -467,7 +469,7 @@ def test_with_a_lens_only_vaults_that_could_act_or_are_not_settled_are_looked_at
 def test_after_an_error_a_vault_counts_as_not_settled(chain: Chain) -> None:
     """What its look had sent before, the screen cannot see."""
     worker = Worker(
-        [Job(Scripted(JournalError("away"), None), Rhythm(HOUR, on_block=True))], threading.Event(), Watch()
+        [Job(Scripted(BusyError("another"), None), Rhythm(HOUR, on_block=True))], threading.Event(), Watch()
     )
     (job,) = worker.jobs
     worker._do(job, 0)
