@@ -214,7 +214,7 @@ class Dispatch:
         return block_at(self.web3, number).hash == attempt.block_hash
 
     def _is_final(self, nonce: Nonce, mined: Attempt | None, head: BlockRef) -> bool:
-        deep = head.number - REORG_BLOCKS
+        deep = head.number - max(REORG_BLOCKS, self.sender.depth(nonce.chain_id))
         if mined is not None and mined.block is not None:
             return mined.block <= deep
         sender = Web3.to_checksum_address(nonce.sender)

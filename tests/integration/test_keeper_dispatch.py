@@ -419,6 +419,20 @@ def test_what_is_mined_is_watched_until_it_is_deep_and_no_longer(stage: Stage) -
     assert (stage.run(run).status, stage.done()) == (Status.CONFIRMED, 1)
 
 
+def test_what_has_to_be_deeper_to_be_confirmed_is_watched_until_it_is(stage: Stage) -> None:
+    """Else the run would wait for ever for a transaction that nobody looks for."""
+    run, _ = mined(stage, confirmations=100)
+    vault = stage.run(run).vault
+    stage.chain.mine_blocks(80)
+    assert stage.dispatch.keep_moving(vault, 31337)
+    stage.chain.reorganise(81)
+    stage.chain.mine_past(1, 700)  # its deadline
+    assert stage.dispatch.keep_moving(vault, 31337)
+    stage.chain.mine_blocks(101)
+    assert stage.dispatch.keep_moving(vault, 31337)
+    assert (stage.run(run).status, stage.states(), stage.done()) == (Status.FAILED, {}, 0)
+
+
 def used_by_another(stage: Stage) -> tuple[str, str]:
     """The vault of a run whose nonce another transaction of the account has used, and what the run had signed."""
     run, _ = stage.submit()
