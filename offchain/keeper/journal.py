@@ -44,7 +44,7 @@ __all__ = [
 REVERTED = "reverted on chain"  # how the reason of a run begins whose transaction was mined and failed
 UNFINISHED = (Status.PLANNED, Status.SIMULATED, Status.SENT, Status.MINED)
 UNSENT = (Status.PLANNED, Status.SIMULATED)
-SPENT = (NonceState.USED, NonceState.FINAL)
+OPEN = (NonceState.RESERVED, NonceState.FREE, NonceState.LIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +439,8 @@ class Journal:
     ) -> Sequence[Nonce]:
         """Nonces, signed with and not final, newest first: of the vault's runs, or the account's that fill gaps."""
         query = select(Nonce).join(Run, Nonce.run == Run.id, isouter=True)
-        query = query.where(Nonce.chain_id == chain_id, Nonce.state.in_((NonceState.LIVE, NonceState.USED)))
+        of_chain = Nonce.chain_id + 0 == chain_id  # + 0: SQLite would rather read all nonces of the chain
+        query = query.where(of_chain, Nonce.state.in_((NonceState.LIVE, NonceState.USED)))
         if vault is not None:
             query = query.where(Run.vault == vault)
         else:
@@ -452,7 +453,7 @@ class Journal:
         query = (
             select(Run.vault, Attempt.block, Attempt.block_hash)
             .join(Run, Attempt.run == Run.id)
-            .where(Attempt.chain_id == chain_id, Attempt.block > block)
+            .where(Attempt.chain_id + 0 == chain_id, Attempt.block > block)  # + 0: see `young`
         )
         with reading(self._engine) as db:
             return [(row.vault, row.block, row.block_hash) for row in db.execute(query.distinct())]
@@ -462,7 +463,7 @@ class Journal:
         query = (
             select(Nonce, Run)
             .join(Run, Nonce.run == Run.id, isouter=True)
-            .where(Nonce.chain_id == chain_id, Nonce.sender == sender, Nonce.state.not_in(SPENT))
+            .where(Nonce.chain_id + 0 == chain_id, Nonce.sender == sender, Nonce.state.in_(OPEN))
         )
         with reading(self._engine) as db:
             return [(row.Nonce, row.Run) for row in db.execute(query.order_by(Nonce.nonce))]

@@ -167,18 +167,39 @@ def test_nonces_of_before_are_final_where_their_own_chain_has_gone_on(target: Pa
     engine.dispose()
 
 
-def test_many_nonces_of_before_are_marked_in_one_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each of them takes must not grow with their number."""
-    write_used(path, {(1, nonce): nonce for nonce in range(500)})
-    durable, steps = database._durable, []
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps of SQLite's machine from now on, a hundred an item."""
+    durable, found = database._durable, []
 
     def counted(connection: Any, record: object) -> None:
         durable(connection, record)
-        connection.set_progress_handler(lambda: steps.append(1_000), 1_000)
+        connection.set_progress_handler(lambda: found.append(100), 100)
 
     monkeypatch.setattr(database, "_durable", counted)
+    return found
+
+
+def test_many_nonces_of_before_are_marked_in_one_go(path: Path, steps: list[int]) -> None:
+    """What each of them takes must not grow with their number."""
+    write_used(path, {(1, nonce): nonce for nonce in range(500)})
+    steps.clear()
     open_database(path).dispose()
-    assert sum(steps) < 100_000  # steps of SQLite's machine; a million where each reads all attempts
+    assert sum(steps) < 100_000  # a million where each reads all attempts
+
+
+def test_a_look_reads_no_more_of_an_old_journal_than_of_a_young_one(path: Path, steps: list[int]) -> None:
+    write_used(path, {(1, nonce): nonce for nonce in range(2_000)})
+    with closing(Journal(path)) as journal:
+        for read in (
+            lambda: journal.young(1, 8, vault=VAULT),
+            lambda: journal.young(1, 8, fills_of=SENDER),
+            lambda: journal.open_nonces(1, SENDER),
+            lambda: journal.blocks_since(1, 1_990),
+        ):
+            steps.clear()
+            read()
+            assert sum(steps) < 5_000  # six for each nonce, else
 
 
 def test_a_journal_from_before_the_cost_ledger_is_taken_over(path: Path) -> None:
