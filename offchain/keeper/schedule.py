@@ -132,6 +132,7 @@ class Worker:
     unsettled: bool = False  # its last transaction is not deep enough yet
     young: bool = True  # something that was sent may still move: unknown at the start
     settle_seconds: float = SETTLE_SECONDS  # between two looks at that
+    away: bool = False  # the last one failed, and that was said
     _asked: dict[str, float] = field(default_factory=dict)  # by job: the time that it was due
     _wake: threading.Condition = field(default_factory=threading.Condition)
 
@@ -188,9 +189,13 @@ class Worker:
     def _tend(self) -> None:
         """Follow what was sent until no block that it is in can be replaced."""
         try:
-            self.young = any(job.looker.tend() for job in self.jobs)
+            self.young, self.away = any(job.looker.tend() for job in self.jobs), False
         except NOT_NOW as error:
-            log.warning("what was sent cannot be followed for now", vault=self.vault, error=words_of(error))
+            if not self.away:
+                log.warning(
+                    "what was sent cannot be followed for now", vault=self.vault, error=words_of(error)
+                )
+            self.away = True
 
     def _do(self, job: Job, due: float) -> None:
         outcome = look(job.looker, self.stop, watch=self.watch if job.name == REBALANCE else self._others)

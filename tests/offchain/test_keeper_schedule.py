@@ -327,6 +327,17 @@ def test_what_was_sent_is_followed_however_far_the_next_look_is(slots: Slots) ->
     assert (keeper.looks, keeper.tends, worker.young) == (1, [], False)
 
 
+def test_that_what_was_sent_cannot_be_followed_is_said_once(slots: Slots) -> None:
+    keeper = Scripted()
+    worker, _ = worker_at(NINE, keeper, slots)
+    keeper.tends = [JournalError("away"), JournalError("away"), True, JournalError("away")]
+    with capture_logs() as logs:
+        for _ in range(4):
+            worker._tend()
+    assert len(logs) == 2
+    assert worker.young
+
+
 def test_after_a_look_that_sent_nothing_there_is_nothing_to_follow(slots: Slots) -> None:
     keeper = Scripted(None, BusyError("another"))
     worker, job = worker_at(NINE, keeper, slots)
