@@ -89,7 +89,7 @@ def deadline_after(web3: Web3, block: BlockRef, seconds: int) -> int:
     """
     try:
         pending = int(web3.eth.get_block("pending")["timestamp"])
-    except (Web3RPCError, BlockNotFound):
+    except (Web3RPCError, BlockNotFound, KeyError, TypeError):  # the last two: it has no time
         pending = block.time
     return min(max(block.time, pending), block.time + policy.DAY) + seconds
 

@@ -218,7 +218,10 @@ class Dispatch:
         if mined is not None and mined.block is not None:
             return mined.block <= deep
         sender = Web3.to_checksum_address(nonce.sender)
-        return deep >= 0 and self.web3.eth.get_transaction_count(sender, BlockNumber(deep)) > nonce.nonce
+        try:
+            return deep >= 0 and self.web3.eth.get_transaction_count(sender, BlockNumber(deep)) > nonce.nonce
+        except Web3RPCError:  # the node has forgotten the state of that time
+            return False
 
     def displaced(self, chain_id: int) -> set[str]:
         """Vaults with a transaction in a block that is not in the chain any more; each block is asked for once."""

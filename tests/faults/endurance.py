@@ -43,6 +43,7 @@ PASSWORD = "for-one-chain-only"
 BLOCK_EVERY_SECONDS = 2.0
 BLOCK_SECONDS = 12
 SESSION_SECONDS = 600  # within which a session that is due has to be completed
+ARBITRAGE_SECONDS = 30  # until others have brought the pools back to the market's prices
 TIMEOUT_SECONDS = 5.0  # of a keeper's request
 AGAIN_SECONDS = 2.0  # until a keeper that ended is started again
 CONFIRMATIONS = 2
@@ -142,22 +143,28 @@ class Endurance:
 
     def _market_day(self) -> None:
         """A day passes, one price jumps; which vaults are due is the chain's word and the policy's."""
-        chain, world = self.stage.chain, self.stage.world
+        chain = self.stage.chain
         which = self.rng.randrange(len(self.day.prices) - 1)
         first = FIRST.prices[which]
         factor = 160 if self.day.prices[which] < first else 62
         prices = [*self.day.prices]
         prices[which] = prices[which] * (factor + self.rng.randint(-3, 3)) // 100
         self.day = replace(self.day, prices=tuple(prices))
-        chain.automine(True)
-        chain.mine(chain.now + MARKET_DAYS * DAY)
-        world.set_market(self.day)
-        chain.automine(False)
-        self.moved_at = chain.web3.eth.block_number
+        self._set_market(MARKET_DAYS * DAY)
         for vault in self.stage.vaults:
             state = read_vault(chain.web3, vault.address).state
             if policy.next_session(state, state.time)[1] == "":
                 self.due[vault.address] += 1
+
+    def _set_market(self, seconds: int = 0) -> None:
+        """Feeds and pools have the day's prices, which no reorganisation takes back."""
+        chain = self.stage.chain
+        chain.automine(True)
+        if seconds:
+            chain.mine(chain.now + seconds)
+        self.stage.world.set_market(self.day)
+        chain.automine(False)
+        self.moved_at = chain.web3.eth.block_number
 
     def _completed(self) -> bool:
         vaults, since = self.stage.vaults, self.stage.block
@@ -166,6 +173,7 @@ class Endurance:
     def _until(self, done: Callable[[], bool], faults: bool) -> str:
         """Blocks and faults until it is done, and a while longer; why not, if it is not."""
         begun, finished = time.monotonic(), 0.0
+        arbitrage_at = begun + ARBITRAGE_SECONDS
         while True:
             self.stage.chain.mine_blocks(1, BLOCK_SECONDS)
             for operator in self.operators:
@@ -177,6 +185,9 @@ class Endurance:
             if faults and now > self.next_fault:
                 self._fault()
                 self.next_fault = now + self.rng.uniform(3, 12)
+            if not finished and now > arbitrage_at:
+                self._set_market()
+                arbitrage_at = now + ARBITRAGE_SECONDS
             finished = (finished or now) if done() else 0.0  # a reorganisation may open it again
             if finished and now - finished > self.rng.uniform(2, 10):
                 return ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -11,6 +11,8 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.types import BlockIdentifier
 
+from offchain import policy
+from offchain.chain.vault import read_vault
 from offchain.keeper.database import reading
 from offchain.keeper.journal import REVERTED, UNFINISHED, Attempt, Journal, NonceState, Purpose, Run, Status
 
@@ -82,7 +84,7 @@ def faults_in(
     """Where chain and journals differ, and what the chain has too often or not at all; empty: all is well.
 
     `since`: the block after which the keepers worked; `expected`: how many sessions of each vault were due. `parts`: a
-    session may be completed by a smaller trade, as when another vault's trade had moved the pools before the first.
+    session may be completed by a second trade, as when another vault's trade had moved the pools before the first.
     """
     wrong: list[str] = []
     mined = mined_since(web3, accounts, since)
@@ -123,28 +125,33 @@ def _sessions(vault: Contract, events: Sequence[Any], since: int, expected: int,
         wrong.append(f"{name}: rebalanced in sessions {sessions}, {expected} were due")
     for session in sorted(set(sessions)):
         trades = [log["args"] for log in events if log["args"]["session"] == session]
-        if len(trades) > 1 and not (parts and _completes(trades)):
+        if len(trades) > 1 and not (parts and _completes(trades, _drift_of(vault))):
             wrong.append(f"{name}: traded twice in a session: {sessions}")
     if sorted(ended) != sorted(set(sessions)):
         wrong.append(f"{name}: sessions {sessions} were traded in, {ended} were completed")
     return wrong
 
 
-def _completes(trades: Sequence[Any]) -> bool:
-    """Each trade after the session's first goes on where that ended: other plans, never back, at most half as much."""
-    moved = [
-        [
-            after - before
-            for before, after in zip(trade["balances_before"], trade["balances_after"], strict=True)
-        ]
+def _completes(trades: Sequence[Any], drift: Callable[[Sequence[int], Sequence[int]], int]) -> bool:
+    """Each trade of the session brought the vault nearer to its targets, and no decision was carried out twice.
+
+    A later one is in order where another vault's trade had moved the pools, or a reorganisation the order.
+    """
+    nearer = all(
+        drift(trade["prices"], trade["balances_after"]) < drift(trade["prices"], trade["balances_before"])
         for trade in trades
-    ]
-    smaller = all(
-        first * later >= 0 and (first == 0 or 2 * abs(later) <= abs(first))
-        for others in moved[1:]
-        for first, later in zip(moved[0], others, strict=True)
     )
-    return smaller and len({trade["decision"] for trade in trades}) == len(trades)
+    return nearer and len({trade["decision"] for trade in trades}) == len(trades)
+
+
+def _drift_of(vault: Contract) -> Callable[[Sequence[int], Sequence[int]], int]:
+    """The vault's drift from its targets with these prices and balances; the targets do not move here."""
+    state = read_vault(vault.w3, vault.address).state
+
+    def drift(prices: Sequence[int], balances: Sequence[int]) -> int:
+        return sum(policy.drifts(replace(state, prices=tuple(prices), balances=tuple(balances))))
+
+    return drift
 
 
 def _runs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from io import StringIO
 from pathlib import Path
@@ -141,16 +141,19 @@ def test_two_trades_in_a_session_and_one_that_was_not_completed(judged: World) -
     assert "sessions [1] were traded in, [] were completed" in judged.wrong()
 
 
-@pytest.mark.parametrize(
-    ("moved", "good"), [((-50, 40), True), ((-60, 40), False), ((10, -8), False), ((0, 0), True)]
-)
-def test_a_session_may_be_completed_but_not_traded_again(moved: tuple[int, int], good: bool) -> None:
+@pytest.mark.parametrize(("after", "good"), [(910, True), (900, False), (940, False)])
+def test_a_session_may_be_completed_but_not_traded_again(after: int, good: bool) -> None:
+    """The target is 910: the second trade comes nearer, does nothing, or goes past it."""
+
+    def drift(_: object, balances: Sequence[int]) -> int:
+        return abs(balances[0] - 910)
+
     trades = [
-        {"balances_before": [1_000, 500], "balances_after": [900, 580], "decision": b"1"},
-        {"balances_before": [900, 580], "balances_after": [900 + moved[0], 580 + moved[1]], "decision": b"2"},
+        {"prices": [1], "balances_before": [1_000], "balances_after": [900], "decision": b"1"},
+        {"prices": [1], "balances_before": [900], "balances_after": [after], "decision": b"2"},
     ]
-    assert judge._completes(trades) is good
-    assert not judge._completes([trades[0], trades[0]])
+    assert judge._completes(trades, drift) is good
+    assert not judge._completes([trades[0], trades[0]], drift)
 
 
 def test_a_transaction_that_failed_is_no_rebalance(judged: World) -> None:
