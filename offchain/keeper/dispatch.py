@@ -155,6 +155,8 @@ class Dispatch:
 
         For a vault that is halted, and between two looks. Whether there is something to look at later.
         """
+        if not self._has_open(vault, chain_id):
+            return False
         self.reopen(vault, chain_id)
         for run in self.journal.unfinished(vault, chain_id):
             if run.status in UNSENT:
@@ -162,6 +164,9 @@ class Dispatch:
             else:
                 self.follow(run, wait=False)
         self.tend(chain_id)
+        return self._has_open(vault, chain_id)
+
+    def _has_open(self, vault: str, chain_id: int) -> bool:
         return bool(self.journal.unfinished(vault, chain_id) or self.journal.young(chain_id, 1, vault=vault))
 
     def follow(self, run: Run, wait: bool = True) -> Fate:

@@ -832,6 +832,11 @@ def test_what_a_halted_vault_has_sent_is_looked_after_without_waiting(stage: Sta
     assert (stage.run(run).status, stage.done(), stage.states()) == (Status.CONFIRMED, 1, {})
 
 
+def test_a_vault_with_nothing_open_costs_no_request(stage: Stage) -> None:
+    stage.settings(web3=Web3(HTTPProvider("http://127.0.0.1:1")))
+    assert not stage.dispatch.keep_moving("0x" + "00" * 20, 31337)
+
+
 def test_what_a_crash_left_unsent_is_given_up_before_the_next_look(stage: Stage) -> None:
     run = stage.plan()
     stage.journal.reserve(run, stage.keeper.address, 0, 0)
