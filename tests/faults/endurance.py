@@ -159,6 +159,7 @@ class Endurance:
     def _set_market(self, seconds: int = 0) -> None:
         """Feeds and pools have the day's prices, which no reorganisation takes back."""
         chain = self.stage.chain
+        chain.mine_blocks(1, BLOCK_SECONDS)  # right after a reorganisation anvil takes no large transaction
         chain.automine(True)
         if seconds:
             chain.mine(chain.now + seconds)
