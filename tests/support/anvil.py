@@ -47,6 +47,7 @@ class Anvil(LocalChain):
     def reorganise(self, depth: int, *raw: str) -> None:
         """Replace the newest `depth` blocks; the first new one holds `raw`."""
         self._rpc("anvil_reorg", [depth, [[tx, 0] for tx in raw]])
+        self._rpc("evm_setBlockGasLimit", [hex(BLOCK_GAS_LIMIT)])  # which it may have forgotten
 
     def drop(self, tx_hash: str) -> None:
         """Out of the pool."""
