@@ -8,8 +8,6 @@ import sys
 
 from rich.console import Console
 
-from offchain.keeper.watch import plain
-
 __all__ = ["brief", "console_of", "short", "span"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\b", re.ASCII)
@@ -30,6 +28,8 @@ def short(address: str) -> str:
 
 def brief(text: str) -> str:
     """A reason for a table: addresses shortened, and cut where it is long."""
+    from offchain.keeper.watch import plain  # brings the planner with it: not for every command
+
     return plain(_ADDRESS.sub(lambda found: short(found[0]), text), REASON)
 
 

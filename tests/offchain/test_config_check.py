@@ -48,6 +48,7 @@ def settings(
     world, vault = built
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ETH_RPC_URL", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     keystore, password = tmp_path / "key.json", tmp_path / "password"
     keystore.write_text(json.dumps(Account.encrypt(world.keeper.key, "hush", kdf="pbkdf2", iterations=10)))
     password.write_text("hush\n")
