@@ -133,15 +133,16 @@ def _sessions(vault: Contract, events: Sequence[Any], since: int, expected: int,
 
 
 def _completes(trades: Sequence[Any], drift: Callable[[Sequence[int], Sequence[int]], int]) -> bool:
-    """Each trade of the session brought the vault nearer to its targets, and no decision was carried out twice.
+    """Each trade of the session brought the vault nearer to its targets, and no keeper carried a decision out twice.
 
-    A later one is in order where another vault's trade had moved the pools, or a reorganisation the order.
+    A later one is in order where another vault's trade had moved the pools, or a reorganisation the order. Two keepers
+    that read the same block come to the same decision; the vault clips what the second one sells.
     """
     nearer = all(
         drift(trade["prices"], trade["balances_after"]) < drift(trade["prices"], trade["balances_before"])
         for trade in trades
     )
-    return nearer and len({trade["decision"] for trade in trades}) == len(trades)
+    return nearer and len({(trade["keeper"], trade["decision"]) for trade in trades}) == len(trades)
 
 
 def _drift_of(vault: Contract) -> Callable[[Sequence[int], Sequence[int]], int]:

@@ -149,11 +149,11 @@ def test_a_session_may_be_completed_but_not_traded_again(after: int, good: bool)
         return abs(balances[0] - 910)
 
     trades = [
-        {"prices": [1], "balances_before": [1_000], "balances_after": [900], "decision": b"1"},
-        {"prices": [1], "balances_before": [900], "balances_after": [after], "decision": b"2"},
+        {"keeper": 1, "prices": [1], "balances_before": [1_000], "balances_after": [900], "decision": b"1"},
+        {"keeper": 2, "prices": [1], "balances_before": [900], "balances_after": [after], "decision": b"1"},
     ]
     assert judge._completes(trades, drift) is good
-    assert not judge._completes([trades[0], trades[0]], drift)
+    assert not judge._completes([trades[0], trades[1] | {"keeper": 1}], drift)
 
 
 def test_a_transaction_that_failed_is_no_rebalance(judged: World) -> None:
