@@ -21,6 +21,8 @@ from web3 import Web3
 
 __all__ = [
     "LONGEST_PAUSE",
+    "PANIC",
+    "PANICS",
     "Fault",
     "Health",
     "Kind",
@@ -180,7 +182,7 @@ def read_answer(
 def _without_strange_panic(error: dict[str, Any]) -> dict[str, Any]:
     """web3 ends with a KeyError where a panic's code is none of Solidity's."""
     data = error.get("data")
-    if isinstance(data, str) and data.startswith(PANIC) and data[-2:] not in PANIC_CODES:
+    if isinstance(data, str) and data.startswith(f"0x{PANIC}") and data[-2:] not in WEB3_PANICS:
         return {name: value for name, value in error.items() if name != "data"}
     return error
 
@@ -336,7 +338,20 @@ def _fits_fees(found: Any) -> bool:
     )
 
 
-PANIC, PANIC_CODES = "0x4e487b71", ("00", "01", "11", "12", "21", "22", "31", "32", "41", "51")
+PANIC = "4e487b71"  # Panic(uint256)
+PANICS = {  # what its codes mean, by the Solidity documentation
+    0x00: "inserted by the compiler",
+    0x01: "assertion failed",
+    0x11: "arithmetic overflow or underflow",
+    0x12: "division by zero",
+    0x21: "no member of the enum",
+    0x22: "storage of bytes is malformed",
+    0x31: "pop of an empty array",
+    0x32: "index out of bounds",
+    0x41: "too much memory",
+    0x51: "call of a function that is not set",
+}
+WEB3_PANICS = {f"{code:02x}" for code in PANICS}
 HEX = re.compile(r"0x[0-9a-fA-F]*")
 WORDS = (  # read by web3, or by us
     "accessList address amount authorizationList baseFeePerGas blobGasPrice blobGasUsed blobVersionedHashes blockHash"

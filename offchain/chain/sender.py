@@ -31,6 +31,7 @@ from offchain.chain.errors import (
     TransactionError,
 )
 from offchain.chain.fees import FeeLimits, Fees, fees_now
+from offchain.chain.rpc_rules import PANIC, PANICS
 from offchain.chain.signer import RemoteSigner, Signer, load_account, load_brownie_account
 
 __all__ = [
@@ -67,19 +68,6 @@ UNDERPRICED = (
 )
 
 ERROR = "08c379a0"  # Error(string), what our contracts revert with
-PANIC = "4e487b71"  # Panic(uint256)
-PANICS = {
-    0x00: "inserted by the compiler",
-    0x01: "assertion failed",
-    0x11: "arithmetic overflow or underflow",
-    0x12: "division by zero",
-    0x21: "no member of the enum",
-    0x22: "storage of bytes is malformed",
-    0x31: "pop of an empty array",
-    0x32: "index out of bounds",
-    0x41: "too much memory",
-    0x51: "call of a function that is not set",
-}
 NO_REASON = "reverted without a reason"
 
 CONFIRMATIONS = {1: 12, 56: 15, 137: 32, 1337: 1, 31337: 1, 43114: 1}  # blocks, by chain id
@@ -246,7 +234,7 @@ class Sender:
     def counts(self) -> tuple[int, int]:
         """The account's transactions in the chain, and with those that wait in the node's pool.
 
-        A nonce rests on them: the node has to say the same twice in a row. ChainError where it does not.
+        A nonce rests on them: the node has to say the same twice in a row. PassingError where it does not.
         """
         address = self._account().address
         count = self.web3.eth.get_transaction_count
